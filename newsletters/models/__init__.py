@@ -1,28 +1,36 @@
 from newsletters.models.article import Article, Source
-from newsletters.models.delivery import Clock, Day, Delivery, Letter, Outgoing, Relay
+from newsletters.models.delivery import Delivery, Heartbeat, Letter, Outgoing, Relay
 from newsletters.models.issue import Issue, IssueText, Revision, Text
+from newsletters.models.promise import Alarm, Break, Clock, Correction, Day, PromiseChange, Rehearsal, Tally
 from newsletters.models.publication import Member, Publication
 from newsletters.models.series import Entry, Series, Walk
 from newsletters.models.subscriber import Subscriber, Suppression
 
 __all__ = [
+    "Alarm",
     "Article",
+    "Break",
     "Clock",
+    "Correction",
     "Day",
     "Delivery",
     "Entry",
+    "Heartbeat",
     "Issue",
     "IssueText",
     "Letter",
     "Member",
     "Outgoing",
+    "PromiseChange",
     "Publication",
+    "Rehearsal",
     "Relay",
     "Revision",
     "Series",
     "Source",
     "Subscriber",
     "Suppression",
+    "Tally",
     "Text",
     "Walk",
 ]

@@ -1,3 +1,5 @@
+from datetime import datetime
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -38,12 +40,15 @@ class Article(models.Model):
     tags = models.JSONField(_("tags"), default=list, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     changed_at = models.DateTimeField(_("changed"), auto_now_add=True)
+    vanished_at = models.DateTimeField(_("gone from its source"), null=True, blank=True, editable=False)
 
     class Meta:
         verbose_name = _("article")
         verbose_name_plural = _("articles")
         constraints = [
-            models.UniqueConstraint(fields=["publication", "url"], condition=~models.Q(url=""), name="article_url_once"),
+            models.UniqueConstraint(
+                fields=["publication", "url"], condition=~models.Q(url=""), name="article_url_once"
+            ),
             models.UniqueConstraint(
                 fields=["publication", "content_hash"], condition=models.Q(url=""), name="article_text_once"
             ),
@@ -53,3 +58,8 @@ class Article(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def version(self) -> datetime:
+        """When this article last changed, or vanished from its source."""
+        return max(self.changed_at, self.vanished_at or self.changed_at)

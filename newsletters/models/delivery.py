@@ -1,6 +1,6 @@
+import base64
 import uuid
-from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -10,7 +10,6 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from newsletters import clock
 from newsletters.models.issue import Issue, Revision
 from newsletters.models.publication import Publication
 from newsletters.models.series import Entry
@@ -56,58 +55,7 @@ class Relay(models.Model):
 
 
 def _box() -> Fernet:
-    import base64
-
     return Fernet(base64.urlsafe_b64encode(settings.KEYS.derived("relay")))
-
-
-class Day(models.Model):
-    """One promised date of one publication: the daily issue fixed for it; without one, the date is dry."""
-
-    publication = models.ForeignKey(Publication, models.CASCADE, related_name="days")
-    date = models.DateField(_("date"))
-    issue = models.ForeignKey(Issue, models.SET_NULL, null=True, blank=True, related_name="days")
-    fixed_at = models.DateTimeField(_("fixed"))
-
-    class Meta:
-        verbose_name = _("day")
-        verbose_name_plural = _("days")
-        constraints = [models.UniqueConstraint(fields=["publication", "date"], name="day_once")]
-
-    def __str__(self) -> str:
-        return f"{self.date}: {self.issue}"
-
-
-class ClockManager(models.Manager["Clock"]):
-    def ensure(self, publication: Publication, zone: str, now: datetime) -> None:
-        """Start the clock of a zone that has its first reader."""
-        next_date, next_at = clock.next_promise(now, publication.hour, publication.weekdays, zone)
-        self.get_or_create(publication=publication, zone=zone, defaults={"next_date": next_date, "next_at": next_at})
-
-    def reset(self, publication: Publication, now: datetime) -> None:
-        """Set every clock of a publication anew, after its promise changed."""
-        for row in self.filter(publication=publication):
-            row.next_date, row.next_at = clock.next_promise(now, publication.hour, publication.weekdays, row.zone)
-            row.save(update_fields=["next_date", "next_at"])
-
-
-class Clock(models.Model):
-    """The next promise of one publication in one zone. Claiming it and planning its day are one transaction."""
-
-    publication = models.ForeignKey(Publication, models.CASCADE, related_name="clocks")
-    zone = models.CharField(max_length=50)
-    next_date = models.DateField()
-    next_at = models.DateTimeField()
-
-    objects = ClockManager()
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["publication", "zone"], name="clock_once")]
-        # The tick asks for what is due.
-        indexes = [models.Index(fields=["next_at"], name="clock_due")]
-
-    def __str__(self) -> str:
-        return f"{self.publication} {self.zone} {self.next_at:%Y-%m-%d %H:%M}"
 
 
 class State(models.TextChoices):
@@ -130,20 +78,22 @@ HAD = (State.HANDOFF, State.SENT, State.UNCERTAIN)
 class OutgoingQuerySet(models.QuerySet[Any]):
     """The claims on rows that go out. Each is a conditional UPDATE on the row's own columns."""
 
+    def due(self, now: datetime) -> "OutgoingQuerySet":
+        return self.filter(state__in=WAITING, try_at__lte=now, late_until__gt=now)
+
     def lease(self, size: int, now: datetime) -> list[Any]:
         """Claim up to `size` rows due at `now`, the longest due first, and return them as they stand then."""
         owner = uuid.uuid4()
         with transaction.atomic():
-            due = self.filter(state__in=WAITING, try_at__lte=now, late_until__gt=now)
             # On SQLite, which has one writer, Django leaves the locking clause out.
-            rows = due.order_by("try_at").select_for_update(skip_locked=True, of=("self",))[:size]
-            keys = [row.pk for row in rows]
+            due = self.select_related(None).due(now).order_by("try_at").select_for_update(skip_locked=True)
+            keys = list(due.values_list("pk", flat=True)[:size])
             if not keys:
                 return []
             self.filter(pk__in=keys).update(state=State.LEASED, owner=owner, leased_until=Now() + LEASE)
         return list(self.filter(pk__in=keys, owner=owner).order_by("try_at"))
 
-    def hand_off(self, keys: list[Any], owner: uuid.UUID) -> set[Any]:
+    def hand_off(self, keys: list[Any], owner: uuid.UUID, now: datetime) -> set[Any]:
         """Commit that these rows' last byte may now be sent; return the keys of those that still may.
 
         A row drops out when its reader left, or when the lease ran out: a worker that was stopped in its sleep
@@ -151,8 +101,8 @@ class OutgoingQuerySet(models.QuerySet[Any]):
         """
         mine = self.filter(pk__in=keys, owner=owner)
         with transaction.atomic():
-            still = mine.filter(self.still_wanted(), state=State.LEASED, leased_until__gt=Now())
-            passed = still.update(state=State.HANDOFF, handoff_at=Now(), leased_until=Now() + REPLY_WAIT)
+            still = mine.filter(self.still_wanted(), state=State.LEASED, leased_until__gt=Now(), late_until__gt=now)
+            passed = still.update(state=State.HANDOFF, handoff_at=now, leased_until=Now() + REPLY_WAIT)
         if passed == len(keys):
             return set(keys)
         return set(mine.filter(state=State.HANDOFF).values_list("pk", flat=True))
@@ -160,24 +110,36 @@ class OutgoingQuerySet(models.QuerySet[Any]):
     def still_wanted(self) -> Q:
         return Q()
 
-    def settle(self, keys: list[Any], owner: uuid.UUID, state: str, **columns: object) -> int:
+    def settle(self, keys: list[Any], owner: uuid.UUID, now: datetime, state: str, **columns: object) -> int:
         """Write down how these rows ended. A reply that comes after the row was given up still counts."""
         mine = self.filter(pk__in=keys, owner=owner, state__in=(State.LEASED, State.HANDOFF, State.UNCERTAIN))
-        return mine.update(state=state, settled_at=Now(), leased_until=None, **columns)
+        return mine.update(state=state, settled_at=now, leased_until=None, **columns)
+
+    def put_off(
+        self, keys: list[Any], owner: uuid.UUID, try_at: datetime, reply: str, state: str = State.LEASED
+    ) -> int:
+        """Try these rows again, but not before `try_at`."""
+        return self.filter(pk__in=keys, owner=owner, state=state).update(
+            state=State.RETRY, try_at=try_at, attempts=F("attempts") + 1, reply=reply, owner=None, leased_until=None
+        )
 
     def release(self, keys: list[Any], owner: uuid.UUID) -> int:
         """Give leased rows back untouched."""
         mine = self.filter(pk__in=keys, owner=owner, state=State.LEASED)
         return mine.update(state=State.PLANNED, owner=None, leased_until=None)
 
+    def abandoned(self) -> "OutgoingQuerySet":
+        """Return what was handed off by a worker that never settled it."""
+        return self.filter(state=State.HANDOFF, leased_until__lt=Now())
+
     def sweep(self, now: datetime) -> dict[str, int]:
         """Take back what dead workers held, and close what came too late; return how many rows of each."""
         expired = self.filter(leased_until__lt=Now())
         return {
             "released": expired.filter(state=State.LEASED).update(state=State.PLANNED, owner=None, leased_until=None),
-            "uncertain": expired.filter(state=State.HANDOFF).update(state=State.UNCERTAIN, leased_until=None),
+            "uncertain": self.abandoned().update(state=State.UNCERTAIN, leased_until=None),
             "missed": self.filter(state__in=WAITING, late_until__lte=now).update(
-                state=State.MISSED, reason="late", settled_at=Now()
+                state=State.MISSED, reason="late", settled_at=now
             ),
         }
 
@@ -205,26 +167,20 @@ class DeliveryQuerySet(OutgoingQuerySet):
     def still_wanted(self) -> Q:
         return Q(Exists(Subscriber.objects.mailable().filter(pk=OuterRef("subscriber_id"))))
 
-    def hand_off(self, keys: list[Any], owner: uuid.UUID) -> set[Any]:
-        passed = super().hand_off(keys, owner)
+    def hand_off(self, keys: list[Any], owner: uuid.UUID, now: datetime) -> set[Any]:
+        passed = super().hand_off(keys, owner, now)
         for key in set(keys) - passed:
             # Planned while the reader was leaving: the row itself never heard of it.
             unwanted = self.filter(pk=key, owner=owner, state=State.LEASED).exclude(self.still_wanted())
-            unwanted.update(state=State.SKIPPED, reason="left", settled_at=Now(), leased_until=None)
+            unwanted.update(state=State.SKIPPED, reason="left", settled_at=now, leased_until=None)
         return passed
 
-    def skip(self, subscriber: Subscriber, reason: str) -> int:
+    def skip(self, subscriber: Subscriber, reason: str, now: datetime) -> int:
         """End what is planned for a reader. Rows are open on a date or two around today's only."""
-        return self.filter(subscriber=subscriber, local_date__in=_open_dates(), state__in=OPEN).update(
-            state=State.SKIPPED, reason=reason[:20], settled_at=Now(), leased_until=None
+        dates = [now.date() + timedelta(days=days) for days in (-2, -1, 0, 1, 2)]
+        return self.filter(subscriber=subscriber, local_date__in=dates, state__in=OPEN).update(
+            state=State.SKIPPED, reason=reason, settled_at=now, leased_until=None
         )
-
-
-def _open_dates() -> Iterable[date]:
-    from django.utils import timezone
-
-    today = timezone.now().date()
-    return [today + timedelta(days=days) for days in (-2, -1, 0, 1, 2)]
 
 
 class Delivery(Outgoing):
@@ -270,6 +226,13 @@ class Delivery(Outgoing):
         return f"{self.local_date} {self.subscriber_id} {self.state}"
 
 
+class LetterQuerySet(OutgoingQuerySet):
+    def skip_welcomes(self, now: datetime) -> int:
+        """End the letters that only a reader is sent; whoever leaves still gets the link they asked for."""
+        welcomes = self.filter(kind__in=[Letter.Kind.WELCOME, Letter.Kind.ALREADY], state__in=OPEN)
+        return welcomes.update(state=State.SKIPPED, reason="left", settled_at=now, leased_until=None)
+
+
 class Letter(Outgoing):
     """One transactional email, written in the transaction of its cause, in a lane before every daily email.
 
@@ -283,6 +246,7 @@ class Letter(Outgoing):
         ALREADY = "already", _("already in")
         ACCESS = "access", _("link to one's data")
         MOVE = "move", _("confirm a new address")
+        SAMPLE = "sample", _("tomorrow's email")
 
     publication = models.ForeignKey(Publication, models.CASCADE, related_name="letters")
     subscriber = models.ForeignKey(Subscriber, models.SET_NULL, null=True, blank=True, related_name="letters")
@@ -294,7 +258,7 @@ class Letter(Outgoing):
     context = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = OutgoingQuerySet.as_manager()
+    objects = LetterQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("letter")
@@ -309,3 +273,13 @@ class Letter(Outgoing):
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.address}"
+
+
+class Heartbeat(models.Model):
+    """When a worker last did a round of its own accord; health turns red when this grows old."""
+
+    name = models.CharField(max_length=20, unique=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.at:%Y-%m-%d %H:%M:%S}"

@@ -2,6 +2,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from newsletters import personal
 from newsletters.models.article import Article
 from newsletters.models.publication import Publication, one_line
 
@@ -35,6 +36,13 @@ class Issue(models.Model):
         QUEUED = "queued", _("queued")
         SENT = "sent", _("sent")
 
+    class Cut(models.TextChoices):
+        """How an article became this issue; an issue without article has none."""
+
+        WHOLE = "whole", _("whole")
+        EXCERPT = "excerpt", _("excerpt")
+        PARTS = "parts", _("parts")
+
     publication = models.ForeignKey(Publication, models.CASCADE, related_name="issues")
     kind = models.CharField(_("kind"), max_length=12, choices=Kind.choices, default=Kind.DAILY)
     state = models.CharField(_("state"), max_length=6, choices=State.choices, default=State.DRAFT)
@@ -42,8 +50,12 @@ class Issue(models.Model):
     preheader = models.CharField(_("preheader"), max_length=300, blank=True, validators=[one_line])
     body = models.TextField(_("text"), help_text=_("Markdown. {{ first_name|there }} becomes the reader's first name."))
     article = models.ForeignKey(Article, models.SET_NULL, null=True, blank=True, related_name="issues")
+    cut = models.CharField(_("cut"), max_length=8, choices=Cut.choices, blank=True, editable=False)
+    # The article as this issue took it, or as its author chose not to: its changed_at or vanished_at then
+    article_at = models.DateTimeField(null=True, editable=False)
     texts = models.ManyToManyField(Text, through="IssueText", related_name="issues")
     canonical_url = models.CharField(_("canonical address"), max_length=1000, blank=True)
+    digest_of = models.CharField(max_length=200, editable=False, blank=True)  # "12,15": the issues a digest gathers
     public_id = models.SlugField(_("name in the archive"), editable=False, max_length=16)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
@@ -51,19 +63,21 @@ class Issue(models.Model):
     class Meta:
         verbose_name = _("issue")
         verbose_name_plural = _("issues")
-        constraints = [models.UniqueConstraint(fields=["publication", "public_id"], name="issue_public_id_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["publication", "public_id"], name="issue_public_id_once"),
+            models.UniqueConstraint(
+                fields=["publication", "digest_of"], condition=models.Q(kind="digest"), name="digest_once"
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.subject
 
     def clean(self) -> None:
         super().clean()
-        from newsletters import personal
-
-        for name in ("subject", "preheader", "body"):
-            if unknown := personal.unknown_fields(getattr(self, name)):
-                message = _("There is no field “%(field)s”. Write {{ first_name|there }}, or {{ first_name }} alone.")
-                raise ValidationError({name: ValidationError(message, params={"field": unknown[0]})})
+        if self.pk and self.state != self.State.QUEUED and self.entries.filter(series__kind="reserve").exists():
+            raise ValidationError({"state": _("This issue stands in the reserve. Take it out there first.")})
+        personal.refuse_unknown(self, "subject", "preheader", "body")
 
 
 class IssueText(models.Model):
@@ -74,6 +88,9 @@ class IssueText(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["issue", "text"], name="issue_text_once")]
+
+    def __str__(self) -> str:
+        return f"{self.issue}: {self.text}"
 
 
 class Revision(models.Model):

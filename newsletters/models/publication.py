@@ -1,5 +1,5 @@
 import zoneinfo
-from datetime import date, time
+from datetime import date, datetime, time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -7,20 +7,47 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
+
+from newsletters import clock, destinations, personal
+from newsletters.clock import Promise
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
 # The first words of every address that is not a publication's own.
 RESERVED_SLUGS = frozenset(
-    "admin api confirm desk go healthz hooks leave letterbox media metrics o reader readyz static favicon.ico".split()
+    [
+        "accent",
+        "admin",
+        "api",
+        "confirm",
+        "data",
+        "desk",
+        "go",
+        "healthz",
+        "hooks",
+        "leave",
+        "letterbox",
+        "login",
+        "logout",
+        "media",
+        "metrics",
+        "o",
+        "reader",
+        "readyz",
+        "static",
+        "favicon.ico",
+    ]
 )
 
 
 def known_zone(value: str) -> None:
     if value not in zoneinfo.available_timezones():
-        raise ValidationError(_("“%(zone)s” is not a time zone. Choose one such as Europe/Paris."), params={"zone": value})
+        raise ValidationError(
+            _("“%(zone)s” is not a time zone. Choose one such as Europe/Paris."), params={"zone": value}
+        )
 
 
 def free_slug(value: str) -> None:
@@ -46,6 +73,10 @@ class PublicationQuerySet(models.QuerySet["Publication"]):
 
 class Publication(models.Model):
     """One author's newsletter and its promise."""
+
+    class Returning(models.TextChoices):
+        AGAIN = "again", _("starts again")
+        RESUME = "resume", _("goes on where they were")
 
     name = models.CharField(_("name"), max_length=120, validators=[one_line])
     slug = models.SlugField(_("short name in addresses"), unique=True, validators=[free_slug])
@@ -82,12 +113,32 @@ class Publication(models.Model):
         _("late until"), default=time(22), help_text=_("After this hour, the reader's time, a day is missed.")
     )
 
+    returning = models.CharField(_("who comes back"), max_length=6, choices=Returning.choices, default=Returning.AGAIN)
+    show_streak = models.BooleanField(
+        _("show the days kept"), default=True, help_text=_("On the opt-in page and the badge, from 14 days on.")
+    )
+    alert_urls = models.TextField(
+        _("where alarms go"),
+        blank=True,
+        validators=[destinations.known],
+        help_text=_(
+            "One address a line, such as mailto:, tgram: or ntfy: (Apprise). Not only by the way mail goes out."
+        ),
+    )
+
     greeting = models.CharField(
-        _("greeting"), max_length=120, blank=True, help_text=_("First line of each issue, for example: Hello {{ first_name|there }},")
+        _("greeting"),
+        max_length=120,
+        blank=True,
+        help_text=_("First line of each issue, for example: Hello {{ first_name|there }},"),
     )
     sign_off = models.TextField(_("sign-off"), blank=True)
-    action = models.TextField(_("call to action"), blank=True, help_text=_("Markdown, added when an article becomes an issue."))
-    postscript = models.TextField(_("P.S."), blank=True, help_text=_("Markdown, added when an article becomes an issue."))
+    action = models.TextField(
+        _("call to action"), blank=True, help_text=_("Markdown, added when an article becomes an issue.")
+    )
+    postscript = models.TextField(
+        _("P.S."), blank=True, help_text=_("Markdown, added when an article becomes an issue.")
+    )
 
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -103,8 +154,46 @@ class Publication(models.Model):
     def clean(self) -> None:
         super().clean()
         self.host = self.host or None
-        if self.late_until is not None and self.hour is not None and self.late_until <= self.hour:
+        if self.host in settings.KNOWN_HOSTS:
+            raise ValidationError({"host": _("This is the server's own host already. Leave the field empty.")})
+        personal.refuse_unknown(self, "greeting", "sign_off", "action", "postscript")
+        # A form hands over what it could not read, too.
+        if all(isinstance(one, time) for one in (self.hour, self.late_until)) and self.late_until <= self.hour:
             raise ValidationError({"late_until": _("The day ends before its promised hour. Choose a later hour.")})
+        known = Publication.objects.filter(pk=self.pk).first() if self.pk else None
+        more = set(self.weekdays) - set(known.weekdays) if known else set()
+        if more and self.subscribers.filter(status="active").exists():
+            text = _("More days are announced a week ahead. Add a change of the promise instead.")
+            raise ValidationError({"weekdays": text})
+
+    @cached_property
+    def coming(self) -> list[Promise]:
+        """What will be promised instead, from later dates on. Read once."""
+        changes = [change for change in self.promise_changes.all() if change.applied_at is None]
+        return [Promise(change.hour, change.weekdays, change.late_until, change.first) for change in changes]
+
+    @property
+    def terms(self) -> list[Promise]:
+        return [Promise(self.hour, self.weekdays, self.late_until), *self.coming]
+
+    def promise_on(self, day: date) -> Promise:
+        return clock.promise_on(day, self.terms)
+
+    def promise_from(self, first: date, zone: str) -> tuple[date, datetime]:
+        """Return the first promised local date from `first` on, with its instant in UTC."""
+        return clock.promised_from(first, self.terms, zone)
+
+    def next_promise(self, after: datetime, zone: str) -> tuple[date, datetime]:
+        """Return the first promised local date whose instant lies after a moment, with that instant in UTC."""
+        day, at = self.promise_from(clock.local_date(after, zone) - clock.ONE_DAY, zone)
+        while at <= after:
+            day, at = self.promise_from(day + clock.ONE_DAY, zone)
+        return day, at
+
+    def window(self, day: date, zone: str) -> tuple[datetime, datetime]:
+        """Return when a date's promise falls due, and when it is too late for it, in UTC."""
+        promise = self.promise_on(day)
+        return clock.window(day, promise.hour, promise.late_until, zone)
 
     def promises(self, day: date) -> bool:
         return str(day.isoweekday()) in self.weekdays

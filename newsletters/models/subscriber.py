@@ -4,10 +4,12 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
+from django.db.models import Case, Value, When
 from django.utils.translation import gettext_lazy as _
 
-from newsletters.models.publication import Publication, known_zone, one_line
+from newsletters.models.publication import Publication, known_zone, one_line, promised_weekdays
 
 if TYPE_CHECKING:
     from newsletters.models.series import Series
@@ -47,6 +49,22 @@ class Subscriber(models.Model):
     fields = models.JSONField(_("fields"), default=dict, blank=True)
     tags = models.JSONField(_("tags"), default=list, blank=True)
     origin = models.CharField(_("came by"), max_length=120, blank=True)
+    weekdays = models.CharField(
+        _("own days"),
+        max_length=7,
+        blank=True,
+        validators=[promised_weekdays],
+        help_text=_("Digits from 1 (Monday) to 7; empty: as promised."),
+    )
+    digest_on = models.PositiveSmallIntegerField(
+        _("weekly digest on"),
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1), MaxValueValidator(7)],
+        help_text=_("From 1 (Monday) to 7; empty: no digest."),
+    )
+    catching_up = models.BooleanField(default=False, editable=False)  # back to daily: what the week owes comes first
+    moved_at = models.DateTimeField(_("changed zone"), null=True, blank=True, editable=False)
     member_since = models.DateTimeField(_("member since"), null=True, blank=True)
     paused_until = models.DateField(_("paused until"), null=True, blank=True)
     left_at = models.DateTimeField(_("left"), null=True, blank=True)
@@ -59,51 +77,68 @@ class Subscriber(models.Model):
         verbose_name_plural = _("subscribers")
         constraints = [models.UniqueConstraint(fields=["publication", "address_key"], name="subscriber_once")]
         # The planner takes the readers of one zone whose hour strikes.
-        indexes = [models.Index(fields=["publication", "zone", "status"], name="subscriber_by_zone")]
+        indexes = [
+            models.Index(fields=["publication", "zone", "status"], name="subscriber_by_zone"),
+            # The digests ask for the few who get one.
+            models.Index(
+                fields=["publication", "zone"],
+                condition=models.Q(digest_on__isnull=False) | models.Q(catching_up=True),
+                name="subscriber_weekly",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.address
 
     def start(self, now: datetime, series: "Series | None" = None) -> None:
         """Make this reader active, as a new membership unless one is under way, and walk the given sequence."""
-        from newsletters.models.delivery import Clock
+        from newsletters.models.promise import Clock
         from newsletters.models.series import Walk
 
         with transaction.atomic():
             if self.status in {self.Status.ACTIVE, self.Status.PAUSED} and self.member_since:
                 return
-            self.status, self.member_since, self.paused_until, self.left_at = self.Status.ACTIVE, now, None, None
+            resumes = self.member_since is not None and self.publication.returning == Publication.Returning.RESUME
+            self.status, self.paused_until, self.left_at = self.Status.ACTIVE, None, None
+            if not resumes:
+                self.member_since = now
+                self.walks.filter(ended_at=None).update(ended_at=now)
             self.save(update_fields=["status", "member_since", "paused_until", "left_at"])
-            self.walks.filter(ended_at=None).update(ended_at=now)
-            if series:
+            if series and not resumes:
                 Walk.objects.create(subscriber=self, series=series, started_at=now)
             Suppression.objects.lift(self, now)
             Clock.objects.ensure(self.publication, self.zone, now)
 
     def leave(self, now: datetime) -> None:
         """End this reader's mails at once, also those already planned. Twice is once."""
+        from newsletters.models.delivery import Letter
+
         with transaction.atomic():
-            self._stop(self.Status.UNSUBSCRIBED, left_at=now)
+            self._stop(self.Status.UNSUBSCRIBED, now, left_at=now)
+            Letter.objects.filter(subscriber=self).skip_welcomes(now)
             Suppression.objects.add(self, Suppression.Reason.LEFT, now)
 
     def undo_leave(self, now: datetime) -> bool:
         """Take a departure of the last hour back; return whether there was one."""
-        from newsletters.models.delivery import Clock
+        from newsletters.models.promise import Clock
 
+        paused_or_active = Case(
+            When(paused_until=None, then=Value(self.Status.ACTIVE)), default=Value(self.Status.PAUSED)
+        )
         with transaction.atomic():
             undone = Subscriber.objects.filter(
-                pk=self.pk, status=self.Status.UNSUBSCRIBED, left_at__gt=now - UNDO_WINDOW
-            ).update(status=self.Status.ACTIVE, left_at=None)
+                pk=self.pk, status=self.Status.UNSUBSCRIBED, left_at__gt=now - UNDO_WINDOW, member_since__isnull=False
+            ).update(status=paused_or_active, left_at=None)
             if undone:
                 Suppression.objects.lift(self, now)
                 Clock.objects.ensure(self.publication, self.zone, now)
         self.refresh_from_db()
         return bool(undone)
 
-    def pause(self, until: date) -> None:
+    def pause(self, until: date, now: datetime) -> None:
         """Send nothing before the local date `until`."""
         with transaction.atomic():
-            self._stop(self.Status.PAUSED, paused_until=until)
+            self._stop(self.Status.PAUSED, now, paused_until=until)
 
     def resume(self) -> None:
         Subscriber.objects.filter(pk=self.pk, status=self.Status.PAUSED).update(
@@ -111,22 +146,41 @@ class Subscriber(models.Model):
         )
         self.refresh_from_db()
 
+    def receive_daily(self) -> None:
+        """Send every promised day's issue again; what a digest would have gathered since the last comes first."""
+        with transaction.atomic():
+            members = Subscriber.objects.filter(pk=self.pk)
+            members.exclude(digest_on=None).update(digest_on=None, catching_up=True)
+            members.update(weekdays="")
+            self.resume()
+
+    def receive_weekly(self, weekday: int) -> None:
+        """Send the week's issues in one email, on a weekday from 1 (Monday) to 7 that is promised."""
+        with transaction.atomic():
+            Subscriber.objects.filter(pk=self.pk).update(digest_on=weekday, catching_up=False, weekdays="")
+            self.resume()
+
+    def keep_pace(self, weekdays: str) -> None:
+        """Send on these days alone, though more are promised."""
+        Subscriber.objects.filter(pk=self.pk, digest_on=None).update(weekdays=weekdays)
+        self.refresh_from_db()
+
     def move(self, zone: str, now: datetime) -> None:
         """Promise the hour in another zone from the next one on."""
-        from newsletters.models.delivery import Clock
+        from newsletters.models.promise import Clock
 
         with transaction.atomic():
-            self.zone = zone
-            self.save(update_fields=["zone"])
+            self.zone, self.moved_at = zone, now
+            self.save(update_fields=["zone", "moved_at"])
             Clock.objects.ensure(self.publication, zone, now)
 
-    def _stop(self, status: str, **columns: object) -> None:
+    def _stop(self, status: str, now: datetime, **columns: object) -> None:
         from newsletters.models.delivery import Delivery
 
         # An address that bounced or complained stays so: leaving as well changes nothing.
         stoppable = [self.Status.PENDING, self.Status.ACTIVE, self.Status.PAUSED]
         Subscriber.objects.filter(pk=self.pk, status__in=stoppable).update(status=status, **columns)
-        Delivery.objects.skip(self, status)
+        Delivery.objects.skip(self, status, now)
         self.refresh_from_db()
 
 
@@ -141,9 +195,9 @@ class SuppressionManager(models.Manager["Suppression"]):
 
     def lift(self, subscriber: Subscriber, now: datetime) -> None:
         """End what this reader's own fresh consent may end."""
-        self.filter(
-            publication=subscriber.publication, address_hash=subscriber.address_hash, lifted_at=None
-        ).update(lifted_at=now)
+        self.filter(publication=subscriber.publication, address_hash=subscriber.address_hash, lifted_at=None).update(
+            lifted_at=now
+        )
 
 
 class Suppression(models.Model):

@@ -10,6 +10,10 @@ class TransportURLError(ValueError):
     """A mail address of a relay that cannot be used; its text says what to write instead."""
 
 
+class Unreachable(Exception):
+    """The server cannot be spoken to at all; nothing of what was staged has left."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message, complete: `data` are its bytes with CRLF line ends, not yet dot-stuffed."""
@@ -48,7 +52,10 @@ class Transport(Protocol):
     group: int
 
     def stage(self, message: Message) -> Outcome | None:
-        """Bring everything but the last byte to the server; an outcome here means it goes no further."""
+        """Bring everything but the end to the server; an outcome here means it goes no further.
+
+        Raises Unreachable.
+        """
 
     def hand_off(self, keys: set[Any]) -> dict[Any, Outcome]:
         """Send the last byte of these staged messages, drop the others, and return how each ended."""
