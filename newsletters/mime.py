@@ -1,0 +1,127 @@
+"""The skeleton of a message in bytes, made once: what differs from reader to reader is spliced in between.
+
+Both parts are quoted-printable (RFC 2045 section 6.7), so that the bytes are the same on every server, whether it
+knows 8BITMIME or not.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from newsletters import headers
+
+WIDTH = 76
+# "=_" can never stand in quoted-printable text.
+BOUNDARY = "=_part_of_this_message"
+TABLE = [chr(octet) if 33 <= octet <= 126 and octet != 61 else f"={octet:02X}" for octet in range(256)]
+TABLE[32], TABLE[9] = " ", "\t"
+# What needs no encoding wherever it stands; most links are such.
+SIMPLE = re.compile(r"[A-Za-z0-9/:_~-][A-Za-z0-9/:_~.@#?&;+-]*")
+
+Slot = Callable[[Mapping[str, str]], bytes]
+
+
+class Field(NamedTuple):
+    """What a marker in a text stands for: a value's name, what is said without one, and the space before it."""
+
+    name: str
+    fallback: str = ""
+    lead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A message with gaps: `static` bytes, and between each two of them a slot."""
+
+    static: tuple[bytes, ...]
+    slots: tuple[Slot, ...]
+
+    def fill(self, values: Mapping[str, str]) -> bytes:
+        """Return the complete message for one reader: CRLF, 7-bit, not dot-stuffed."""
+        pieces = [self.static[0]]
+        for slot, after in zip(self.slots, self.static[1:], strict=True):
+            pieces += (slot(values), after)
+        return b"".join(pieces)
+
+
+def blueprint(head: Iterable[bytes | Slot], text: str, markup: str, fields: Mapping[str, Field]) -> Blueprint:
+    """Make the blueprint of a multipart/alternative message; `fields` says what each marker in the parts stands for."""
+    opening = f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{BOUNDARY}"\r\n\r\n'
+    return _compact(
+        [
+            *head,
+            opening.encode(),
+            *_part("plain", text, fields, str),
+            *_part("html", markup, fields, html.escape),
+            f"--{BOUNDARY}--\r\n".encode(),
+        ]
+    )
+
+
+def _part(subtype: str, content: str, fields: Mapping[str, Field], escape: Callable[[str], str]) -> list[bytes | Slot]:
+    opening = f"--{BOUNDARY}\r\nContent-Type: text/{subtype}; charset=utf-8\r\n"
+    pieces: list[bytes | Slot] = [f"{opening}Content-Transfer-Encoding: quoted-printable\r\n\r\n".encode()]
+    content = content.strip() + "\n"
+    if not fields:
+        return [*pieces, quoted(content), b"\r\n"]
+    for piece in re.split(f"({'|'.join(fields)})", content):
+        if piece in fields:
+            pieces.append(_slot(fields[piece], escape))
+        elif piece:
+            # The soft break lets whatever follows begin a line of its own.
+            pieces.append(quoted(piece) + (b"" if piece.endswith("\n") else b"=\r\n"))
+    return [*pieces, b"\r\n"]
+
+
+def _slot(field: Field, escape: Callable[[str], str]) -> Slot:
+    name, fallback, lead = field
+
+    def slot(values: Mapping[str, str]) -> bytes:
+        value = headers.one_line(values.get(name, "")) or fallback
+        return _quoted_value(escape(lead + value)) + b"=\r\n" if value else b""
+
+    return slot
+
+
+def _compact(pieces: list[bytes | Slot]) -> Blueprint:
+    static, slots, run = [], [], b""
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            run += piece
+        else:
+            static.append(run)
+            slots.append(piece)
+            run = b""
+    return Blueprint((*static, run), tuple(slots))
+
+
+def quoted(content: str) -> bytes:
+    """Return quoted-printable text that starts on a fresh line; its last line has no line end yet."""
+    if SIMPLE.fullmatch(content):
+        lines = [content[at : at + WIDTH - 1] for at in range(0, len(content), WIDTH - 1)]
+        if not any(line.startswith(".") for line in lines):
+            return "=\r\n".join(lines).encode()
+    return "\r\n".join(line for long in content.split("\n") for line in _lines(long)).encode()
+
+
+# The same link stands in both parts, the same date in many copies.
+_quoted_value = lru_cache(maxsize=1024)(quoted)
+
+
+def _lines(line: str) -> Iterable[str]:
+    marks = [TABLE[octet] for octet in line.encode("utf-8", "replace")]
+    if marks and marks[-1] in " \t":
+        marks[-1] = f"={ord(marks[-1]):02X}"
+    short = ""
+    for mark in marks:
+        if len(short) + len(mark) > WIDTH - 1:
+            yield f"{short}="
+            short = ""
+        # A dot would be doubled on the way; "From " is mangled in mailbox files.
+        if short == "From" and mark == " ":
+            short = "=46rom"
+        short += "=2E" if mark == "." and not short else mark
+    yield short
