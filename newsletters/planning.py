@@ -1,0 +1,113 @@
+"""The transaction that turns a struck hour into a day's rows."""
+
+import logging
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from django.db import OperationalError, connection, transaction
+from django.db.models import Exists, OuterRef
+
+from newsletters import cascade, clock, digests, queue
+from newsletters.models import Break, Clock, Delivery, Publication, Subscriber, Walk
+
+log = logging.getLogger(__name__)
+
+PLAN = f"""
+    INSERT INTO newsletters_delivery
+        (local_date, subscriber_id, slot, publication_id, way, issue_id, entry_id, state, reason,
+         due_at, try_at, late_until, attempts, reply, settled_at)
+    SELECT %(date)s, chosen.subscriber_id, 0, %(publication)s, chosen.way, chosen.issue_id, chosen.entry_id,
+        CASE WHEN chosen.moved = 1 THEN 'skipped' WHEN chosen.issue_id IS NULL OR %(late)s = 1 THEN 'missed'
+             ELSE 'planned' END,
+        CASE WHEN chosen.moved = 1 THEN 'moved' WHEN chosen.issue_id IS NULL THEN 'dry' WHEN %(late)s = 1 THEN 'outage'
+             ELSE '' END,
+        %(due_at)s, %(due_at)s, %(late_until)s, 0, '',
+        CASE WHEN chosen.moved = 1 OR chosen.issue_id IS NULL OR %(late)s = 1 THEN %(now)s END
+    FROM ({cascade.select(cascade.OF_A_ZONE)}) chosen WHERE true
+    ON CONFLICT DO NOTHING
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one claim of a clock planned."""
+
+    publication: str
+    zone: str
+    date: date
+    rows: int
+
+
+def tick(now: datetime) -> list[Plan]:
+    """Plan every day whose hour has struck, one after another. Doing it twice, or in two places, adds nothing."""
+    plans: list[Plan] = []
+    broken: set[int] = set()
+    due = Clock.objects.filter(next_at__lte=now).order_by("next_at")
+    while batch := list(due.exclude(pk__in=broken).values_list("pk", flat=True)[:1000]):
+        for pk in batch:
+            try:
+                if plan := claim(pk, now):
+                    plans.append(plan)
+            except OperationalError:
+                raise
+            except Exception:
+                # Whatever is wrong with one publication must not keep the others waiting; the next tick tries again.
+                log.exception("A day could not be planned")
+                broken.add(pk)
+    return plans
+
+
+def claim(pk: int, now: datetime) -> Plan | None:
+    """Move one clock to its next promise and plan the day it struck for, both or neither."""
+    with transaction.atomic():
+        row = Clock.objects.filter(pk=pk).first()
+        if row is None:
+            return None
+        # Planning is serialised for a publication: whoever comes second reads a clock that has moved on.
+        publication = Publication.objects.select_for_update().get(pk=row.publication_id)
+        row.refresh_from_db()
+        # The rules of the zone may have changed since its next promise was computed.
+        if (at := clock.instant(row.next_date, publication.promise_on(row.next_date).hour, row.zone)) > row.next_at:
+            row.next_at = at
+            row.save(update_fields=["next_at"])
+        if row.next_at > now:
+            return None
+        queue.fix_days(publication, row.next_at, now)
+        rows = plan(publication, row.zone, row.next_date, now)
+        row.last_date, following = row.next_date, row.next_date + clock.ONE_DAY
+        row.next_date, row.next_at = publication.promise_from(following, row.zone)
+        row.save(update_fields=["last_date", "next_date", "next_at"])
+    log.info("%s: %d emails for %s in %s", publication.slug, rows, row.last_date, row.zone)
+    return Plan(publication.slug, row.zone, row.last_date, rows)
+
+
+def plan(publication: Publication, zone: str, day: date, now: datetime) -> int:
+    """Insert the daily delivery of every reader of a zone for a local date; return how many are new."""
+    if Break.on(publication, day) == Break.Kind.SILENCE:
+        return 0
+    due_at, late_until = publication.window(day, zone)
+    resume(publication, zone, day)
+    values = cascade.values(publication.pk, day, due_at, queue.issue_at(publication, due_at))
+    values |= {"zone": zone, "late": int(now >= late_until)}
+    values |= {"late_until": connection.ops.adapt_datetimefield_value(late_until)}
+    values |= {"now": connection.ops.adapt_datetimefield_value(now)}
+    rows = digests.plan(publication, due_at, values) + cascade.execute(PLAN, values)
+    end_walks(publication, zone, day, due_at)
+    digests.caught_up(publication, zone, day, due_at)
+    return rows
+
+
+def resume(publication: Publication, zone: str, day: date) -> None:
+    """End the pauses that last until this date."""
+    paused = Subscriber.objects.filter(publication=publication, zone=zone, status=Subscriber.Status.PAUSED)
+    paused.filter(paused_until__lte=day).update(status=Subscriber.Status.ACTIVE, paused_until=None)
+
+
+def end_walks(publication: Publication, zone: str, day: date, at: datetime) -> None:
+    """End the walks of readers whom the sequences had nothing more for: the daily queue has them now."""
+    rows = Delivery.objects.filter(local_date=day, slot=0, due_at=at, subscriber_id=OuterRef("subscriber_id"))
+    handed_over = rows.exclude(way__in=[Delivery.Way.SEQUENCE, Delivery.Way.DIGEST])
+    readers = Subscriber.objects.mailable().filter(publication=publication, zone=zone)
+    # A walk that began since, on the same date, is another membership's.
+    walks = Walk.objects.filter(ended_at=None, started_at__lte=at, subscriber_id__in=readers.values("pk"))
+    walks.filter(Exists(handed_over)).update(ended_at=at)
