@@ -1,0 +1,1 @@
+"""Measurements that anyone can repeat: `python bench/NAME.py`. Each starts and stops its own servers."""

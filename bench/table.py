@@ -1,0 +1,77 @@
+"""What a bench says: the machine and the command above, one line a case below, and JSON for programs."""
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+
+@dataclass
+class Line:
+    """One case. `of` names the case that `ratio` is measured against; what does not apply is None."""
+
+    case: str
+    readers: int
+    per_second: float | None = None
+    of: str = ""
+    ratio: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    peak_mb: float | None = None
+    wal_bytes: float | None = None
+
+
+def heading(*versions: str) -> str:
+    """Return the machine, the versions and the command."""
+    model = next(
+        (line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine()
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    machine = f"{model}, {os.cpu_count()} cores, {memory:.0f} GB, load {os.getloadavg()[0]:.1f}"
+    return "\n".join(
+        [machine, f"{platform.system()} {platform.release()}, Python {platform.python_version()}", *versions]
+    ) + (f"\n$ python {' '.join(sys.argv)}\n")
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def show(lines: list[Line]) -> None:
+    heads = ("case", "readers", "rows/s", "ratio", "p50 ms", "p99 ms", "peak MB", "WAL B/row")
+    print(f"{heads[0]:<34}" + "".join(f"{head:>12}" for head in heads[1:]))
+    for line in lines:
+        cells = [
+            f"{line.readers:,}",
+            number(line.per_second, 0),
+            number(line.ratio, 2),
+            number(line.p50_ms, 1),
+            number(line.p99_ms, 1),
+            number(line.peak_mb, 0),
+            number(line.wal_bytes, 0),
+        ]
+        print(f"{line.case:<34}" + "".join(f"{cell:>12}" for cell in cells))
+
+
+def number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def save(lines: list[Line], path: Path | None) -> None:
+    """Write one JSON object a line."""
+    if path:
+        rows = ({name: value for name, value in asdict(line).items() if value not in (None, "")} for line in lines)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def middle(values: list[float]) -> float:
+    return median(values)
+
+
+def hundredth(values: list[float]) -> float:
+    """Return the value that one in a hundred exceeds."""
+    return sorted(values)[min(len(values) - 1, len(values) * 99 // 100)]

@@ -1,0 +1,121 @@
+import logging
+import os
+import random
+import tempfile
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
+
+from newsletters import promise
+from newsletters.models import Day
+from newsletters.simulation.run import Simulation
+
+SHOWN = 20
+
+
+class Command(BaseCommand):
+    help = "Live through days that never were, in a database of their own, and tell every rule that did not hold."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--days", type=int, default=30)
+        parser.add_argument("--subscribers", type=int, default=100)
+        parser.add_argument("--zones", type=int, default=40, help="in how many time zones they live")
+        parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same days")
+        parser.add_argument("--faults", action="store_true", help="with crashes, lost wake-ups, outages and refusals")
+
+    def handle(self, *args: Any, days: int, subscribers: int, zones: int, seed: int, faults: bool, **o: Any) -> None:
+        if min(days, subscribers, zones) < 1:
+            raise CommandError("Give at least one day, one subscriber and one zone.")
+        logging.disable(logging.CRITICAL)
+        random.seed(seed)
+        started = time.monotonic()
+        with scratch():
+            simulation = Simulation(days, subscribers, zones, seed, faults)
+            simulation.run(self.progress)
+            self.ledger(simulation)
+            self.summary(simulation)
+        self.stdout.write(f"{days} days, {subscribers} subscribers, {zones} zones: {time.monotonic() - started:.0f} s")
+        self.verdict(simulation)
+
+    def progress(self, day: date) -> None:
+        if day.day == 1:
+            self.stderr.write(f"  {day:%B %Y}")
+
+    def ledger(self, simulation: Simulation) -> None:
+        heads = ["date", "expected", "on time", "late", "failed", "uncertain"]
+        self.stdout.write("  ".join(f"{head:>9}" for head in heads) + "  kept   not sent")
+        for day in Day.objects.order_by("date").prefetch_related("corrections"):
+            known = promise.figures(day)
+            numbers = [known.expected, known.on_time, known.late, known.failed, known.uncertain]
+            left_out = [f"{reason} {number}" for reason, number in (known.missed | known.skipped).items()]
+            kept = {True: "yes", False: "no", None: "-"}[known.kept]
+            row = "  ".join(f"{number:>9}" for number in numbers)
+            self.stdout.write(f"{day.date.isoformat():>10} {row}  {kept:<5}  {', '.join(left_out)}".rstrip())
+
+    def summary(self, simulation: Simulation) -> None:
+        self.stdout.write("\nRows: " + told(simulation.ends()))
+        self.stdout.write(f"The server accepted {simulation.witness.accepted.total()} messages.")
+        self.stdout.write("People: " + told(simulation.world.did))
+        if simulation.wanted:
+            self.stdout.write("Faults: " + told(simulation.faults.landed))
+
+    def verdict(self, simulation: Simulation) -> None:
+        idle = simulation.faults.never_landed()
+        for kind in idle:
+            self.stdout.write(f"This fault never landed: {kind}. Give more days or subscribers.")
+        for line in simulation.broken[:SHOWN]:
+            self.stdout.write(line)
+        self.stdout.write(f"{len(simulation.broken)} broken invariants")
+        if simulation.broken or idle:
+            raise SystemExit(1)
+
+
+def told(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+
+
+@contextmanager
+def scratch() -> Iterator[None]:
+    """Work in a throwaway file, or in a throwaway schema that sees no other: no row of the real database is touched."""
+    settings = connection.settings_dict
+    kept = {"NAME": settings["NAME"], "OPTIONS": settings["OPTIONS"]}
+    with tempfile.TemporaryDirectory(prefix="simulation-") as folder:
+        name = f"simulation_{os.getpid()}"
+        if connection.vendor == "postgresql":
+            create(name)
+            path = f"-c search_path={name} -c synchronous_commit=off"
+            settings["OPTIONS"] = settings["OPTIONS"] | {"options": path}
+        else:
+            settings["NAME"] = Path(folder) / "simulation.sqlite3"
+            unsafe = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
+            settings["OPTIONS"] = settings["OPTIONS"] | {"init_command": unsafe}
+        connection.close()
+        try:
+            call_command("migrate", verbosity=0)
+            yield
+        finally:
+            connection.close()
+            settings.update(kept)
+            if connection.vendor == "postgresql":
+                drop(name)
+
+
+def create(name: str) -> None:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE SCHEMA {connection.ops.quote_name(name)}")
+    except DatabaseError as error:
+        raise CommandError(f"A simulation needs a schema of its own, and cannot create it: {error}") from None
+
+
+def drop(name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP SCHEMA {connection.ops.quote_name(name)} CASCADE")

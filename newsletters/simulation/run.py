@@ -1,0 +1,216 @@
+"""The loop of a simulation: strike, send, let people act, look whether every rule still holds."""
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import count
+from random import Random
+
+from django.db import OperationalError
+from django.db.models import Min
+from django.db.models.functions import Now
+
+from newsletters import clock, invariants, planning, promise, sending
+from newsletters.invariants import Struck
+from newsletters.models import Clock, Day, Delivery, Letter
+from newsletters.models.delivery import LEASE, OPEN, WAITING, State
+from newsletters.simulation.faults import KILLS_PLANNER, STOPS_SENDER, Faults, Killed
+from newsletters.simulation.witness import Witness
+from newsletters.simulation.world import World
+
+FIRST = date(2027, 1, 4)
+BEAT = timedelta(seconds=30)
+# Each plan is compared with a plain reading of the rules for one zone in so many.
+SAMPLE = 25
+JUMPS = {
+    "clock an hour ahead": timedelta(hours=1),
+    "clock an hour back": timedelta(hours=-1),
+    "clock a day ahead": timedelta(days=1),
+}
+
+Act = Callable[[datetime], None]
+
+
+@dataclass
+class Simulation:
+    """Run with `run()`; then `broken` names each rule that did not hold."""
+
+    days: int
+    subscribers: int
+    zones: int
+    seed: int
+    wanted: bool
+    broken: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.faults = Faults(Random(self.seed + 1), self.wanted)
+        self.start = datetime.combine(FIRST, time(), tzinfo=UTC)
+        self.end = self.start + timedelta(days=self.days)
+        # True time, what the machines' clocks are off by, and until when no beat comes.
+        self.now, self.shift, self.asleep = self.start, timedelta(0), self.start
+        self.world = World(self.random, self.subscribers, self.zones, self.start)
+        self.witness = Witness(self.faults, self.leave_now)
+        self.agenda: list[tuple[datetime, int, Act]] = []
+        self.number = count()
+        self.struck: dict[str, date] = {}
+
+    def clock(self) -> datetime:
+        return self.now + self.shift
+
+    def at(self, moment: datetime, act: Act) -> None:
+        heapq.heappush(self.agenda, (moment, next(self.number), act))
+
+    def run(self, report: Callable[[date], None] = lambda day: None) -> None:
+        for ahead in range(self.days):
+            day = FIRST + timedelta(days=ahead)
+            self.faults.progress = ahead / self.days
+            for moment, act in self.world.day(day):
+                self.at(moment, act)
+            self.live(until=datetime.combine(day + clock.ONE_DAY, time(), tzinfo=UTC))
+            promise.go_round(self.clock())
+            report(day)
+        self.finish()
+
+    def live(self, until: datetime) -> None:
+        """Let time pass: acts and beats in their order."""
+        while True:
+            act = self.agenda[0][0] if self.agenda else until
+            beat = self.next_beat()
+            if min(act, beat) >= until:
+                self.now = until
+                return
+            if act <= beat:
+                self.now, _, do = heapq.heappop(self.agenda)
+                do(self.clock())
+            else:
+                self.now = beat
+                self.beat()
+
+    def next_beat(self) -> datetime:
+        """Return when a beat comes that has something to do."""
+        waiting = (table.objects.filter(state__in=WAITING) for table in (Delivery, Letter))
+        moments = [Clock.objects.aggregate(at=Min("next_at"))["at"]]
+        for rows in waiting:
+            moments += rows.aggregate(at=Min("try_at"), end=Min("late_until")).values()
+        soonest = min(moment for moment in moments if moment) - self.shift
+        earliest = max(soonest, self.now, self.asleep)
+        beats = -(-(earliest - self.start) // BEAT)
+        moment: datetime = self.start + beats * BEAT
+        return moment if moment > self.now else moment + BEAT
+
+    def beat(self) -> None:
+        self.disturb()
+        if self.asleep > self.now:
+            return
+        self.tick()
+        if self.faults.strike("tick doubled"):
+            self.tick()
+        if not self.faults.strike("wake-up lost"):
+            self.send()
+            if self.faults.strike("wake-up doubled"):
+                self.send()
+
+    def disturb(self) -> None:
+        """Let machines and clocks fail for a while."""
+        for kind, hours in (("beat late by hours", self.random.uniform(0.1, 5)), ("beat down for days", 72)):
+            if self.faults.strike(kind):
+                self.asleep = self.now + timedelta(hours=hours)
+        for kind, jump in JUMPS.items():
+            if not self.shift and self.faults.strike(kind):
+                self.shift = jump
+                self.at(self.now + timedelta(minutes=self.random.randint(10, 90)), self.set_right)
+        if self.faults.strike("server away for hours"):
+            self.witness.away = True
+            self.at(self.now + timedelta(hours=self.random.uniform(0.5, 20)), self.server_back)
+
+    def set_right(self, now: datetime) -> None:
+        self.shift = timedelta(0)
+
+    def server_back(self, now: datetime) -> None:
+        self.witness.away = False
+
+    def tick(self) -> None:
+        now = self.clock()
+        try:
+            with self.faults.within(KILLS_PLANNER, 12):
+                plans = planning.tick(now)
+            promise.tick(now, plans)
+        except Killed:
+            pass
+        self.look_at_plans()
+        sending.sweep(now)
+
+    def send(self) -> None:
+        try:
+            with self.faults.within(STOPS_SENDER, 12):
+                sending.drain(self.clock, way_out=self.witness.connect)
+        except (Killed, OperationalError):
+            # What the dead worker held comes back when its lease runs out, by the database's clock.
+            self.at(self.now + LEASE, self.expire)
+
+    def expire(self, now: datetime) -> None:
+        for table in (Delivery, Letter):
+            table.objects.filter(leased_until__isnull=False).update(leased_until=Now() - BEAT)
+        sending.sweep(now)
+
+    def leave_now(self, reader: int) -> None:
+        self.world.publication.subscribers.get(pk=reader).leave(self.clock())
+
+    def look_at_plans(self) -> None:
+        """Compare what has just been planned with what was promised."""
+        for struck in Struck.last(self.world.publication):
+            if self.struck.get(struck.zone) == struck.date:
+                continue
+            self.broken += invariants.none_forgotten(struck)
+            if self.random.randrange(SAMPLE) == 0:
+                self.broken += invariants.as_the_cascade_says(struck)
+            self.struck[struck.zone] = struck.date
+
+    def finish(self) -> None:
+        """Let everything under way come to its end, and compare our rows with the server's record."""
+        self.faults.over, self.shift = True, timedelta(0)
+        self.asleep, self.witness.away = self.now, False
+        self.expire(self.now)
+        self.send()
+        self.now += timedelta(days=3)
+        self.expire(self.now)
+        publication = self.world.publication
+        self.broken += invariants.standing(publication, FIRST - timedelta(days=2), self.now)
+        self.broken += invariants.fixed_days(publication)
+        self.broken += self.reconcile()
+        self.broken += self.audit()
+
+    def reconcile(self) -> Iterator[str]:
+        """Tell where our rows and the server's record differ (I4, I5, I6)."""
+        yield from (f"I6 {number} × {key}" for key, number in self.witness.accepted.items() if number > 1)
+        yield from (f"I4 handed to a reader who is not active: {key}" for key in self.witness.unwanted)
+        for table in (Delivery, Letter):
+            for row in table.objects.iterator():
+                accepted, end = self.witness.keys[row.pk], row.state
+                if end in OPEN or end == State.HANDOFF:
+                    yield f"I5 {row} has no end"
+                elif end == State.SENT and not accepted:
+                    yield f"I5 {row} was never accepted"
+                elif accepted and end not in {State.SENT, State.UNCERTAIN}:
+                    yield f"I6 {row} was accepted"
+
+    def audit(self) -> Iterator[str]:
+        """Close the ledger and compare it with a recount of the rows."""
+        promise.go_round(self.now)
+        days = Day.objects.filter(publication=self.world.publication).order_by("date")
+        promise.correct(self.now, {day.date for day in days})
+        for day in days.filter(date__lt=(self.end - timedelta(days=1)).date()).prefetch_related("corrections"):
+            if day.closed_at is None:
+                yield f"ledger: {day.date} never closed"
+            elif promise.figures(day) != promise.recount(day):
+                yield f"ledger: {day.date} says {promise.figures(day)}, its rows {promise.recount(day)}"
+
+    def ends(self) -> Counter[str]:
+        """Return how many rows ended how."""
+        ends = Counter[str]()
+        for table in (Delivery, Letter):
+            ends.update(table.objects.values_list("state", flat=True).iterator())
+        return ends

@@ -1,0 +1,297 @@
+"""The author and the readers of a simulation, and what they do of a day."""
+
+import zoneinfo
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from random import Random
+
+from newsletters import letters
+from newsletters.models import Break, Clock, Entry, Issue, Letter, Publication, Series, Subscriber, Text, Walk
+from newsletters.models.series import RANK_GAP
+from newsletters.models.subscriber import keyed_hash
+
+# From one end of the earth to the other, with half and quarter hours, half-hour shifts, and changes at midnight.
+ZONES = [
+    "Europe/Paris",
+    "Europe/London",
+    "America/New_York",
+    "America/Los_Angeles",
+    "America/Montreal",
+    "Asia/Tokyo",
+    "Australia/Sydney",
+    "Pacific/Kiritimati",
+    "Etc/GMT+12",
+    "Pacific/Pago_Pago",
+    "Pacific/Honolulu",
+    "Pacific/Marquesas",
+    "Pacific/Chatham",
+    "Pacific/Auckland",
+    "Pacific/Apia",
+    "Pacific/Norfolk",
+    "Australia/Lord_Howe",
+    "Australia/Adelaide",
+    "Australia/Eucla",
+    "Asia/Kathmandu",
+    "Asia/Kolkata",
+    "Asia/Kabul",
+    "Asia/Tehran",
+    "Asia/Gaza",
+    "Asia/Beirut",
+    "Asia/Yangon",
+    "Africa/Cairo",
+    "Africa/Casablanca",
+    "Africa/El_Aaiun",
+    "Africa/Johannesburg",
+    "Antarctica/Troll",
+    "Atlantic/Azores",
+    "America/St_Johns",
+    "America/Havana",
+    "America/Asuncion",
+    "America/Santiago",
+    "America/Nuuk",
+    "America/Sao_Paulo",
+    "Pacific/Easter",
+    "Europe/Moscow",
+]
+
+# How many of a thousand readers do it in a day
+READERS = {"join": 4.0, "leave": 3.0, "return_": 1.0, "undo_leave": 0.5, "pause": 4.0, "resume": 1.0, "move": 4.0}
+READERS |= {"digest": 1.5, "daily": 1.5, "own_days": 0.5}
+# How likely the author does it in a day
+AUTHOR = {"edit": 0.3, "reorder": 0.2, "insert": 0.1, "withdraw": 0.08, "put_back": 0.08, "pin": 0.05, "remove": 0.02}
+AUTHOR |= {"rest": 0.01, "change_hour": 0.005}
+
+WORDS = [
+    "step",
+    "day",
+    "habit",
+    "line",
+    "page",
+    "hour",
+    "light",
+    "path",
+    "salt",
+    "wind",
+    "stone",
+    "paper",
+    "bread",
+    "river",
+]
+
+
+class World:
+    """One publication and everyone around it. Each act happens at the instant it is given."""
+
+    def __init__(self, random: Random, readers: int, zones: int, start: datetime) -> None:
+        self.random, self.size, self.start = random, readers, start
+        others = sorted(zoneinfo.available_timezones() - set(ZONES))
+        self.zones = (ZONES + random.sample(others, max(zones - len(ZONES), 0)))[:zones]
+        self.did = Counter[str]()
+        self.writes_again = start.date()
+        self.written = self.joined = 0
+        self.publication = Publication.objects.create(
+            name="A day at a time",
+            slug="simulation",
+            author="Maud",
+            sender="maud@simulation.example",
+            reply_to="maud@simulation.example",
+            postal_address="1 Harbour Street",
+            zone="Europe/Paris",
+            hour=time(7),
+        )
+        self.sequence = self.series(Series.Kind.SEQUENCE, 10, start)
+        self.second = self.series(Series.Kind.SEQUENCE, 5, start, "second")
+        self.queue = self.series(Series.Kind.DAILY, 10, start)
+        self.reserve = self.series(Series.Kind.RESERVE, 30, start)
+        for _ in range(readers):
+            self.join(start)
+
+    def series(self, kind: str, issues: int, now: datetime, slug: str = "") -> Series:
+        made = Series.objects.create(publication=self.publication, kind=kind, name=kind, slug=slug or kind)
+        for _ in range(issues):
+            self.place(made, self.write(now), now - timedelta(days=1))
+        return made
+
+    def write(self, now: datetime) -> Issue:
+        """Write an issue; now and then it tells again what an older one told."""
+        self.written += 1
+        older = Text.objects.filter(publication=self.publication).order_by("pk")
+        count = older.count()
+        again = count > 5 and self.random.random() < 0.05
+        issue = Issue.objects.create(
+            publication=self.publication,
+            subject=f"{self.random.choice(WORDS).capitalize()} {self.written}",
+            body=" ".join(self.random.choices(WORDS, k=30)),
+            state=Issue.State.QUEUED,
+            public_id=f"s{self.written}",
+        )
+        new = Text.objects.create(publication=self.publication)
+        issue.texts.add(older[self.random.randrange(count)] if again else new)
+        return issue
+
+    def place(self, series: Series, issue: Issue, now: datetime) -> Entry:
+        entry = series.append(issue)
+        Entry.objects.filter(pk=entry.pk).update(added_at=now)
+        return entry
+
+    def day(self, day: date) -> list[tuple[datetime, Callable[[datetime], None]]]:
+        """Return what happens on a date (UTC), in no order."""
+        acts: list[Callable[[datetime], None]] = []
+        for name, rate in READERS.items():
+            acts += [getattr(self, name)] * self.often(rate * self.size / 1000)
+        acts += [getattr(self, name) for name, chance in AUTHOR.items() if self.random.random() < chance]
+        acts += self.writing(day)
+        midnight = datetime.combine(day, time(), tzinfo=UTC)
+        return [(midnight + timedelta(seconds=self.random.randrange(86_400)), self.counted(act)) for act in acts]
+
+    def often(self, mean: float) -> int:
+        return int(mean) + (self.random.random() < mean % 1)
+
+    def counted(self, act: Callable[[datetime], None]) -> Callable[[datetime], None]:
+        def do(now: datetime) -> None:
+            self.did[getattr(act, "__name__", "")] += 1
+            act(now)
+
+        return do
+
+    def writing(self, day: date) -> list[Callable[[datetime], None]]:
+        """An author writes an issue a day, until other things come between."""
+        if day < self.writes_again:
+            return []
+        if self.random.random() < 0.015:
+            self.did["lapse"] += 1
+            self.writes_again = day + timedelta(days=self.random.randint(5, 25))
+        return [self.queue_one] * self.often(1.05)
+
+    # Readers
+
+    def someone(self, *statuses: str) -> Subscriber | None:
+        readers = self.publication.subscribers.filter(status__in=statuses).order_by("pk")
+        count = readers.count()
+        return readers[self.random.randrange(count)] if count else None
+
+    def active(self) -> Subscriber | None:
+        return self.someone(Subscriber.Status.ACTIVE)
+
+    def join(self, now: datetime) -> None:
+        self.joined += 1
+        address = f"reader{self.joined}@simulation.example"
+        reader = Subscriber.objects.create(
+            publication=self.publication,
+            address=address,
+            address_key=address,
+            address_hash=keyed_hash(address),
+            zone=self.zones[self.joined % len(self.zones)],
+            language="en",
+        )
+        self.welcome(reader, now)
+
+    def welcome(self, reader: Subscriber, now: datetime) -> None:
+        reader.start(now, self.sequence)
+        if reader.pk % 3 == 0:
+            walk = {"subscriber": reader, "series": self.second, "ended_at": None}
+            Walk.objects.get_or_create(**walk, defaults={"started_at": now, "position": 1})
+        cause = f"{reader.pk} {now:%Y%m%d%H%M%S}"
+        letters.write(
+            self.publication, Letter.Kind.WELCOME, reader.address, cause, language="en", subscriber=reader, now=now
+        )
+
+    def leave(self, now: datetime) -> None:
+        if reader := self.someone(Subscriber.Status.ACTIVE, Subscriber.Status.PAUSED):
+            reader.leave(now)
+
+    def return_(self, now: datetime) -> None:
+        if reader := self.someone(Subscriber.Status.UNSUBSCRIBED):
+            self.welcome(reader, now)
+
+    def undo_leave(self, now: datetime) -> None:
+        if reader := self.active():
+            reader.leave(now)
+            reader.undo_leave(now)
+
+    def pause(self, now: datetime) -> None:
+        if reader := self.active():
+            reader.pause(now.date() + timedelta(days=self.random.randint(1, 20)), now)
+
+    def resume(self, now: datetime) -> None:
+        if reader := self.someone(Subscriber.Status.PAUSED):
+            reader.resume()
+
+    def move(self, now: datetime) -> None:
+        if reader := self.active():
+            reader.move(self.random.choice(self.zones), now)
+
+    def digest(self, now: datetime) -> None:
+        if reader := self.active():
+            Subscriber.objects.filter(pk=reader.pk).update(digest_on=self.random.randint(1, 7), catching_up=False)
+
+    def daily(self, now: datetime) -> None:
+        weekly = self.publication.subscribers.exclude(digest_on=None).order_by("pk").first()
+        if weekly:
+            Subscriber.objects.filter(pk=weekly.pk).update(digest_on=None, catching_up=True)
+
+    def own_days(self, now: datetime) -> None:
+        if reader := self.active():
+            own = self.random.choice(["", "12345", "36", "7"])
+            Subscriber.objects.filter(pk=reader.pk).update(weekdays=own)
+
+    # The author
+
+    def an_issue(self, state: str) -> Issue | None:
+        issues = self.publication.issues.filter(state=state, kind=Issue.Kind.DAILY).order_by("pk")
+        count = issues.count()
+        return issues[self.random.randrange(count)] if count else None
+
+    def an_entry(self, *series: Series) -> Entry | None:
+        entries = Entry.objects.filter(series__in=series).order_by("pk")
+        count = entries.count()
+        return entries[self.random.randrange(count)] if count else None
+
+    def queue_one(self, now: datetime) -> None:
+        self.place(self.queue, self.write(now), now)
+
+    def edit(self, now: datetime) -> None:
+        if issue := self.an_issue(Issue.State.QUEUED):
+            issue.body = " ".join(self.random.choices(WORDS, k=30))
+            issue.save(update_fields=["body", "updated_at"])
+
+    def reorder(self, now: datetime) -> None:
+        if entry := self.an_entry(self.sequence, self.queue, self.reserve):
+            entry.rank = self.random.randrange(1, entry.series.entries.count() * RANK_GAP)
+            entry.save(update_fields=["rank"])
+
+    def insert(self, now: datetime) -> None:
+        """Put a new issue anywhere in the sequence."""
+        entry = self.place(self.sequence, self.write(now), now)
+        entry.rank = self.random.randrange(1, entry.rank)
+        entry.save(update_fields=["rank"])
+
+    def withdraw(self, now: datetime) -> None:
+        if issue := self.an_issue(Issue.State.QUEUED):
+            Issue.objects.filter(pk=issue.pk).update(state=Issue.State.READY)
+
+    def put_back(self, now: datetime) -> None:
+        if issue := self.an_issue(Issue.State.READY):
+            Issue.objects.filter(pk=issue.pk).update(state=Issue.State.QUEUED)
+
+    def pin(self, now: datetime) -> None:
+        if entry := self.an_entry(self.queue):
+            entry.pinned_date = now.date() + timedelta(days=self.random.randint(1, 10))
+            entry.save(update_fields=["pinned_date"])
+
+    def remove(self, now: datetime) -> None:
+        if entry := self.an_entry(self.sequence, self.queue):
+            entry.delete()
+
+    def rest(self, now: datetime) -> None:
+        first = now.date() + timedelta(days=self.random.randint(2, 9))
+        last = first + timedelta(days=self.random.randint(0, 4))
+        Break.objects.create(
+            publication=self.publication, kind=self.random.choice(Break.Kind.values), first=first, last=last
+        )
+
+    def change_hour(self, now: datetime) -> None:
+        self.publication.hour = time(self.random.choice([0, 6, 7, 8, 9, 20]), self.random.choice([0, 0, 30]))
+        self.publication.save(update_fields=["hour"])
+        Clock.objects.reset(self.publication, now)
