@@ -1,0 +1,102 @@
+"""What the buttons of the desk do. Each is one transaction, and twice is once."""
+
+from collections.abc import Iterable
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
+from django.utils import translation
+from django.utils.text import get_valid_filename
+from django.utils.translation import gettext as _
+
+from newsletters import composing
+from newsletters.articles import ReadError
+from newsletters.articles.fetch import Guard
+from newsletters.articles.importing import Report, import_articles
+from newsletters.models import Break, Issue, Publication, Series
+
+
+@transaction.atomic
+def place(publication: Publication, keys: Iterable[int]) -> tuple[list[Issue], list[str]]:
+    """Queue these drafts and ready issues; one that stands in no series goes to the end of the daily queue.
+
+    Return what is queued now, and a sentence for each that could not be.
+    """
+    waiting = publication.issues.select_for_update().filter(
+        pk__in=list(keys), kind=Issue.Kind.DAILY, state__in=[Issue.State.READY, Issue.State.DRAFT]
+    )
+    placed: list[Issue] = []
+    refused: list[str] = []
+    for issue in waiting.order_by("pk"):
+        issue.state = Issue.State.QUEUED
+        try:
+            issue.full_clean()
+        except ValidationError as error:
+            name = _("“%(text)s”") % {"text": issue.subject}
+            refused.append(_("%(name)s: %(what)s") % {"name": name, "what": " ".join(error.messages)})
+            continue
+        issue.save(update_fields=["state", "updated_at"])
+        if not issue.entries.exists():
+            composing.daily_queue(publication).append(issue)
+        placed.append(issue)
+    return placed, refused
+
+
+@transaction.atomic
+def cover(publication: Publication, first: date, last: date) -> Break:
+    """Let the reserve cover these dates. Raises ValidationError."""
+    Publication.objects.select_for_update().get(pk=publication.pk)
+    given = Break.objects.filter(publication=publication, kind=Break.Kind.RESERVE)
+    if same := given.filter(first__lte=last, last__gte=first).first():
+        return same
+    rest = Break(publication=publication, kind=Break.Kind.RESERVE, first=first, last=last)
+    rest.full_clean()
+    rest.save()
+    return rest
+
+
+def bring_in(publication: Publication, cleaned: dict[str, Any], guard: Guard | None = None) -> tuple[Report, int]:
+    """Import articles and queue the issues made of them; return the report and how many are queued.
+
+    Raises ReadError. Only a web address or an uploaded file is read: never a path of this machine.
+    """
+    with uploaded(publication, cleaned["file"]) as path:
+        report = import_articles(publication, path or cleaned["address"], guard=guard)
+    issues = composing.compose_into(target(publication, cleaned["place"]), report.articles, cleaned["way"])
+    return report, len(issues)
+
+
+def target(publication: Publication, place: str) -> Series:
+    if place == "daily":
+        return composing.daily_queue(publication)
+    first = publication.series.filter(kind=Series.Kind.SEQUENCE).order_by("-welcome", "pk").first()
+    with translation.override(publication.language):
+        return first or composing.sequence(publication, _("welcome"))
+
+
+@contextmanager
+def uploaded(publication: Publication, file: "UploadedFile[Any] | None") -> Any:
+    """Lay an uploaded file where the importer can read it, under the same name each time, and take it away again.
+
+    An article without address is known again by its source, which is the file's name.
+    """
+    if file is None:
+        yield ""
+        return
+    folder = settings.DATA_DIR / "imports" / str(publication.pk)
+    folder.mkdir(parents=True, exist_ok=True)
+    path: Path = folder / get_valid_filename(Path(file.name or "file").name)
+    with path.open("wb") as copy:
+        copy.writelines(file.chunks())
+    try:
+        yield str(path)
+    except ReadError as error:
+        text = _("This file is neither a feed, nor a WordPress export, nor a text. Choose another.")
+        raise ReadError(text) from error
+    finally:
+        path.unlink(missing_ok=True)

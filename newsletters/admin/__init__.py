@@ -1,0 +1,3 @@
+from newsletters.admin import content, outgoing, promise, publication, readers
+
+__all__ = ["content", "outgoing", "promise", "publication", "readers"]

@@ -1,0 +1,198 @@
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from newsletters.admin.base import LedgerAdmin, RoomAdmin
+from newsletters.models import Clock, Entry, Heartbeat, Member, Publication, Relay, Series
+from newsletters.transports import TransportURLError, check_url
+
+PROMISE = {"hour", "weekdays", "zone"}
+# Django takes at most a thousand fields in one form; a longer series is put in order in the list of entries.
+LONGEST_INLINE = 100
+
+
+@admin.register(Publication)
+class PublicationAdmin(RoomAdmin):
+    list_display = ["name", "slug", "language", "hour", "weekdays", "zone", "host"]
+    search_fields = ["name", "slug"]
+    prepopulated_fields = {"slug": ["name"]}
+    fieldsets = [
+        (None, {"fields": ["name", "slug", "tagline", "language", "accent", "host"]}),
+        (_("The promise"), {"fields": ["hour", "weekdays", "late_until", "zone", "show_streak", "alert_urls"]}),
+        (_("The sender"), {"fields": ["author", "sender", "reply_to", "postal_address"]}),
+        (_("Words around each issue"), {"fields": ["greeting", "sign_off", "action", "postscript"]}),
+        (_("Privacy"), {"fields": ["privacy"]}),
+    ]
+
+    def save_model(self, request: HttpRequest, obj: Publication, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if not change and request.user.is_authenticated:
+            Member.objects.create(publication=obj, user=request.user)
+        if change and PROMISE & set(form.changed_data):
+            Clock.objects.reset(obj, timezone.now())
+
+
+@admin.register(Member)
+class MemberAdmin(RoomAdmin):
+    list_display = ["user", "publication", "role"]
+    list_select_related = ["user", "publication"]
+    list_filter = ["publication", "role"]
+
+
+class EntryForm(forms.ModelForm):  # type: ignore[type-arg]
+    """An entry without a place goes to the end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["rank"].required = False
+
+    def clean_rank(self) -> int:
+        rank: int | None = self.cleaned_data["rank"]
+        return self.instance.rank or 0 if rank is None else rank
+
+
+class EntryInline(admin.TabularInline):  # type: ignore[type-arg]
+    model = Entry
+    form = EntryForm
+    fields = ["issue", "rank", "pinned_date"]
+    autocomplete_fields = ["issue"]
+    ordering = ["rank", "pk"]
+    extra = 1
+
+
+@admin.register(Series)
+class SeriesAdmin(RoomAdmin):
+    list_display = ["name", "publication", "kind", "welcome"]
+    list_select_related = ["publication"]
+    list_filter = ["publication", "kind"]
+    search_fields = ["name"]
+    prepopulated_fields = {"slug": ["name"]}
+
+    def get_inlines(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        many = obj is not None and obj.entries.all()[: LONGEST_INLINE + 1].count() > LONGEST_INLINE
+        if many:
+            self.message_user(request, _("This series is long: put it in order in the list of entries."), messages.INFO)
+        return [] if many else [EntryInline]
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        entries = formset.save(commit=False)
+        for entry in formset.deleted_objects:
+            entry.delete()
+        for entry in entries:
+            if entry.pk or entry.rank:
+                entry.save()
+            else:
+                place_at_end(entry)
+        formset.save_m2m()
+
+
+def place_at_end(entry: Entry) -> None:
+    added = entry.series.append(entry.issue)
+    if entry.pinned_date:
+        added.pinned_date = entry.pinned_date
+        added.save(update_fields=["pinned_date"])
+
+
+@admin.register(Entry)
+class EntryAdmin(RoomAdmin):
+    list_display = ["issue", "series", "rank", "pinned_date", "state"]
+    list_editable = ["rank", "pinned_date"]
+    list_select_related = ["issue", "series__publication"]
+    list_filter = ["series"]
+    search_fields = ["issue__subject"]
+    autocomplete_fields = ["issue", "series"]
+    ordering = ["series", "rank", "pk"]
+    form = EntryForm
+    actions = ["earlier", "later"]
+
+    @admin.display(description=_("state"))
+    def state(self, entry: Entry) -> str:
+        return str(entry.issue.get_state_display())
+
+    def save_model(self, request: HttpRequest, obj: Entry, form: Any, change: bool) -> None:
+        if not change and not obj.rank:
+            place_at_end(obj)
+            obj.pk = obj.series.entries.get(issue=obj.issue).pk
+        else:
+            super().save_model(request, obj, form, change)
+
+    @admin.action(description=_("Move up one place"))
+    def earlier(self, request: HttpRequest, entries: QuerySet[Entry]) -> None:
+        for entry in entries.order_by("rank", "pk").select_related("series"):
+            with entry.series.editing():
+                entry.refresh_from_db()
+                swap(entry, entry.series.entries.filter(rank__lt=entry.rank).order_by("-rank", "-pk").first())
+
+    @admin.action(description=_("Move down one place"))
+    def later(self, request: HttpRequest, entries: QuerySet[Entry]) -> None:
+        for entry in entries.order_by("-rank", "-pk").select_related("series"):
+            with entry.series.editing():
+                entry.refresh_from_db()
+                swap(entry, entry.series.entries.filter(rank__gt=entry.rank).order_by("rank", "pk").first())
+
+
+def swap(entry: Entry, other: Entry | None) -> None:
+    if other is None:
+        return
+    entry.rank, other.rank = other.rank, entry.rank
+    for moved in (entry, other):
+        moved.save(update_fields=["rank", "placed_at"])
+
+
+@admin.register(Clock)
+class ClockAdmin(LedgerAdmin):
+    list_display = ["publication", "zone", "next_date", "next_at"]
+    list_select_related = ["publication"]
+    list_filter = ["publication"]
+    ordering = ["next_at"]
+
+
+@admin.register(Heartbeat)
+class HeartbeatAdmin(LedgerAdmin):
+    list_display = ["name", "at"]
+
+
+class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
+    """The address goes in and never comes out again: it holds a password."""
+
+    url = forms.CharField(
+        label=_("address"),
+        required=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "class": "vTextField"}),
+        help_text=_("smtp://USER:PASSWORD@HOST:PORT or esp:PROVIDER. Empty: as it was; a new relay then is MAIL_URL."),
+    )
+
+    class Meta:
+        model = Relay
+        fields = ["publication", "name", "rank"]
+
+    def clean_url(self) -> str:
+        url: str = self.cleaned_data["url"].strip()
+        if url:
+            try:
+                check_url(url)
+            except TransportURLError as error:
+                raise ValidationError(_("The address %(problem)s"), params={"problem": str(error)}) from error
+        return url
+
+
+@admin.register(Relay)
+class RelayAdmin(RoomAdmin):
+    form = RelayForm
+    list_display = ["name", "publication", "rank", "way"]
+    list_select_related = ["publication"]
+
+    @admin.display(description=_("way out"))
+    def way(self, relay: Relay) -> str:
+        return relay.url.partition(":")[0]
+
+    def save_model(self, request: HttpRequest, obj: Relay, form: Any, change: bool) -> None:
+        if form.cleaned_data["url"]:
+            obj.url = form.cleaned_data["url"]
+        super().save_model(request, obj, form, change)
