@@ -44,7 +44,7 @@ def host(get_response: Handler) -> Handler:
     """Serve a publication on its own host without its name in the path; answer 404 for hosts nobody owns."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        name = request.META.get("HTTP_HOST", "").rsplit(":", 1)[0].lower()
+        name = request.META.get("HTTP_HOST", request.META.get("SERVER_NAME", "")).rsplit(":", 1)[0].lower()
         if name in settings.KNOWN_HOSTS or request.path_info in {"/healthz", "/readyz"}:
             return get_response(request)
         slug = Publication.objects.filter(host=name).values_list("slug", flat=True).first()

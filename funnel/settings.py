@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from funnel import keys
+from newsletters import destinations
 from newsletters.transports import TransportURLError, check_url
 
 # A system's zone files may be a year old; only the pinned tzdata package counts.
@@ -70,7 +71,8 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
 SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-SECURE_REFERRER_POLICY = "no-referrer"
+# With "no-referrer" browsers post "Origin: null", which the login's CSRF check refuses; token pages say it themselves.
+SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -91,12 +93,21 @@ except TransportURLError as error:
     refuse("MAIL_URL", str(error))
 ANYMAIL = {name.removeprefix("ANYMAIL_"): value for name, value in os.environ.items() if name.startswith("ANYMAIL_")}
 
+# Alarms
+ALERT_URLS = os.environ.get("ALERT_URLS", "").split()
+for url in ALERT_URLS:
+    if destinations.opened(url) is None:
+        refuse("ALERT_URLS", f"holds an address of no known kind: {url.partition(':')[0]}. Give mailto://…, ntfy://….")
+HEARTBEAT_URL = os.environ.get("HEARTBEAT_URL", "")
+if HEARTBEAT_URL and (urlsplit(HEARTBEAT_URL).scheme not in {"http", "https"} or not urlsplit(HEARTBEAT_URL).hostname):
+    refuse("HEARTBEAT_URL", f"is {HEARTBEAT_URL!r}; give an address such as https://hc-ping.com/UUID.")
+
 # Database
 DATABASE_URL = os.environ.get("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'db.sqlite3'}"
 try:
     database: dict[str, Any] = dict(dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True))
-except (ValueError, ImproperlyConfigured) as error:
-    refuse("DATABASE_URL", f"cannot be read: {error}. Give sqlite:///FILE or postgres://USER:PASSWORD@HOST:PORT/NAME.")
+except (ValueError, ImproperlyConfigured):
+    refuse("DATABASE_URL", "cannot be read. Give sqlite:///FILE or postgres://USER:PASSWORD@HOST:PORT/NAME.")
 if database.get("ENGINE") == "django.db.backends.sqlite3":
     database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
@@ -113,7 +124,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = os.environ.get("REDIS_URL", "")
 if REDIS_URL and urlsplit(REDIS_URL).scheme not in {"redis", "rediss", "unix"}:
     refuse("REDIS_URL", "is no Redis address; give redis://HOST:PORT/0.")
-CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
     {
         "visibility_timeout": 900,
@@ -142,6 +153,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "tick": {"task": "newsletters.tasks.tick", "schedule": 30, "options": {"expires": 30}},
+    "rehearse": {"task": "newsletters.tasks.rehearse", "schedule": 300, "options": {"expires": 300}},
     "answer": {"task": "optin.tasks.answer", "schedule": 30, "options": {"expires": 30}},
 }
 CELERY_TIMEZONE = "UTC"
@@ -159,11 +171,12 @@ INSTALLED_APPS = [
     "anymail",
     "newsletters",
     "optin",
+    "desk",
 ]
 MIDDLEWARE = [
     "funnel.middleware.proxy",
-    "django.middleware.security.SecurityMiddleware",
     "funnel.middleware.host",
+    "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -195,7 +208,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-LOGIN_URL = "admin:login"
+LOGIN_URL = "desk:login"
+LOGIN_REDIRECT_URL = "desk:rooms"
+LOGOUT_REDIRECT_URL = "desk:login"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("fr", _("French"))]
@@ -204,9 +219,10 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+# Served from where they lie: no collectstatic, no STATIC_ROOT.
 WHITENOISE_USE_FINDERS = True
+MEDIA_URL = "/media/"
 MEDIA_ROOT = DATA_DIR / "media"
 
 LOGGING = {

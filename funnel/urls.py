@@ -1,4 +1,14 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 
-urlpatterns = [path("admin/", admin.site.urls)]
+from funnel import health
+
+urlpatterns = [
+    path("healthz", health.alive, name="healthz"),
+    path("readyz", health.ready, name="readyz"),
+    path("admin/", admin.site.urls),
+    path("desk/", include("desk.urls")),
+    path("", include("newsletters.urls")),
+    # Last, because the first word of its addresses is a publication's.
+    path("", include("optin.urls")),
+]
