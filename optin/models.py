@@ -3,11 +3,13 @@ import json
 import secrets
 from datetime import datetime
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from newsletters.models import Issue, Publication, Series
 from newsletters.models.publication import known_zone, one_line
+from optin import pictures
 
 
 class OptInPage(models.Model):
@@ -18,12 +20,13 @@ class OptInPage(models.Model):
     main = models.BooleanField(_("main page"), default=False, help_text=_("Shown at the publication's own address."))
     headline = models.CharField(_("headline"), max_length=160, validators=[one_line])
     promise = models.CharField(
-        _("promise"), max_length=200, blank=True, help_text=_("Empty: “One email a day, at 7:00, …”, from the promise itself.")
+        _("promise"),
+        max_length=200,
+        blank=True,
+        help_text=_("Empty: “One email a day, at 7:00, …”, from the promise itself."),
     )
     introduction = models.TextField(_("introduction"), blank=True, help_text=_("Markdown."))
-    bullets = models.TextField(
-        _("what it brings"), blank=True, help_text=_("One a line, as “Title: sentence”.")
-    )
+    bullets = models.TextField(_("what it brings"), blank=True, help_text=_("One a line, as “Title: sentence”."))
     image = models.ImageField(_("image"), blank=True, upload_to="pages")
     image_alt = models.CharField(_("what the image shows"), max_length=200, blank=True)
     sample = models.ForeignKey(
@@ -60,6 +63,17 @@ class OptInPage(models.Model):
     def __str__(self) -> str:
         return self.headline
 
+    def clean(self) -> None:
+        super().clean()
+        if self.series and self.series.publication_id != self.publication_id:
+            raise ValidationError({"series": _("This sequence belongs to another publication.")})
+        if self.series and not self.series.entries.filter(issue__state=Issue.State.QUEUED).exists():
+            text = _("This sequence has no queued issue yet. Queue one in it first, then let this page start it.")
+            raise ValidationError({"series": text})
+        # Only a picture that has just been uploaded: what is stored was drawn anew already.
+        if self.image and not self.image._committed:  # type: ignore[attr-defined]
+            self.image = pictures.redraw(self.image)
+
 
 class Consent(models.Model):
     """One line of the append-only consent ledger.
@@ -71,7 +85,6 @@ class Consent(models.Model):
     class Kind(models.TextChoices):
         REQUEST = "request", _("asked")
         CONFIRM = "confirm", _("confirmed")
-        WITHDRAW = "withdraw", _("withdrawn")
 
     # Public facts
     publication = models.ForeignKey(Publication, models.PROTECT, related_name="consents")
@@ -91,6 +104,10 @@ class Consent(models.Model):
     class Meta:
         verbose_name = _("consent")
         verbose_name_plural = _("consent ledger")
+        # The desk asks how many confirmed in each of the last weeks.
+        indexes = [
+            models.Index(fields=["publication", "at"], condition=models.Q(kind="confirm"), name="consent_confirmed")
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.at:%Y-%m-%d %H:%M}"
@@ -103,7 +120,15 @@ class Consent(models.Model):
 
     @classmethod
     def record(
-        cls, publication: Publication, kind: str, wording: str, page: str, at: datetime, reader: str, ip_hash: str, agent: str
+        cls,
+        publication: Publication,
+        kind: str,
+        wording: str,
+        page: str,
+        at: datetime,
+        reader: str,
+        ip_hash: str,
+        agent: str,
     ) -> "Consent":
         """Add one line to the ledger."""
         salt = secrets.token_hex(16)
@@ -123,7 +148,11 @@ class Consent(models.Model):
 
 
 class Request(models.Model):
-    """Someone asked for the emails. Written for every address alike; a worker decides which letter answers it."""
+    """Someone asked for the emails. Written for every address alike; a worker decides which letter answers it.
+
+    `address_key` is the subscriber's. `address_hash` stands for the mailbox, so that the limits hold for all its
+    spellings.
+    """
 
     page = models.ForeignKey(OptInPage, models.CASCADE, related_name="requests")
     consent = models.OneToOneField(Consent, models.PROTECT, related_name="request")
@@ -149,6 +178,8 @@ class Request(models.Model):
             models.Index(fields=["network_hash", "created_at"], name="request_by_network"),
             models.Index(fields=["address_hash", "created_at"], name="request_by_address"),
             models.Index(fields=["page", "created_at"], name="request_by_page"),
+            # What nobody confirmed is erased when it grows old.
+            models.Index(fields=["created_at"], condition=models.Q(confirmed_at=None), name="request_unconfirmed"),
         ]
 
     def __str__(self) -> str:
