@@ -123,7 +123,9 @@ class Bench:
     def take(self, case: str, act: Callable[[], Measure]) -> None:
         done = act()
         self.done.setdefault(case, []).append(done)
-        print(f"{self.readers:>9,} {case:<26} {done.rate:>9,.0f}/s  CPU {done.cpu / done.count * 1e6:.0f} µs", flush=True)
+        print(
+            f"{self.readers:>9,} {case:<26} {done.rate:>9,.0f}/s  CPU {done.cpu / done.count * 1e6:.0f} µs", flush=True
+        )
 
     def ours(self, port: int) -> Measure:
         self.day += timedelta(days=1)
@@ -140,7 +142,9 @@ class Bench:
             worker.tell("go")
         reports = [worker.report() for worker in workers]
         seconds = time.perf_counter() - started
-        states = dict(query("SELECT state, count(*) FROM newsletters_delivery WHERE local_date = %s GROUP BY 1", self.day))
+        states = dict(
+            query("SELECT state, count(*) FROM newsletters_delivery WHERE local_date = %s GROUP BY 1", self.day)
+        )
         if states != {"sent": self.readers}:
             sys.exit(f"Not all were sent: {states}")
         peak, idle = (max(report[name] for report in reports) for name in ("peak", "idle"))
@@ -366,7 +370,9 @@ def sample() -> str:
     return RENDERED["message"]
 
 
-def plan(publication: int, issue: int, day: date, state: str, limit: int | None = None, due: date | None = None) -> None:
+def plan(
+    publication: int, issue: int, day: date, state: str, limit: int | None = None, due: date | None = None
+) -> None:
     at = datetime((due or day).year, (due or day).month, (due or day).day, 6, tzinfo=UTC)
     query(
         """
