@@ -103,13 +103,13 @@ def _part(subtype: str, content: str, fields: Mapping[str, Field], escape: Calla
 def _slot(field: Field, escape: Callable[[str], str]) -> Slot:
     name, fallback, lead = field
 
-    # The same name and date stand in many copies.
-    @lru_cache(maxsize=1024)
     def filled(value: str) -> bytes:
         value = headers.one_line(value) or fallback
-        return quoted(escape(lead + value)) + b"=\r\n" if value else b""
+        return _quoted_value(escape(lead + value)) if value else b""
 
-    return lambda values: filled(values.get(name, ""))
+    # The same name and date stand in many copies; a link is each reader's own.
+    known = filled if name.endswith("_url") else lru_cache(maxsize=1024)(filled)
+    return lambda values: known(values.get(name, ""))
 
 
 def _compact(pieces: list[bytes | Slot]) -> Blueprint:
@@ -133,6 +133,12 @@ def quoted(content: str) -> bytes:
         if not any(line.startswith(".") for line in lines):
             return "=\r\n".join(lines).encode()
     return "\r\n".join(line for long in content.split("\n") for line in _lines(long)).encode()
+
+
+# A link stands several times in the same copy.
+@lru_cache(maxsize=16)
+def _quoted_value(value: str) -> bytes:
+    return quoted(value) + b"=\r\n"
 
 
 def _lines(line: str) -> Iterable[str]:

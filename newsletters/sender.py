@@ -62,10 +62,8 @@ class Sender:
         except Unreachable as error:
             self.give_up(error)
             news = False
-        staged = len(self.line.staged)
-        if staged and (staged >= self.line.group or not news):
-            self.commit()
-        elif self.ended and (not news or time.monotonic() - self.ended_at >= SETTLED_WITHIN):
+        overdue = self.ended and time.monotonic() - self.ended_at >= SETTLED_WITHIN
+        if overdue or len(self.line.staged) >= self.line.group or (not news and (self.line.staged or self.ended)):
             self.commit()
 
     # To the line
