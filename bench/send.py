@@ -239,11 +239,9 @@ def smtp_source(port: int, count: int, size: int) -> Measure:
     program = shutil.which("smtp-source", path=POSTFIX)
     assert program
     before, started = cpu(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(
-        [program, "-d", "-s", str(CONNECTIONS), "-l", str(size), "-m", str(count)]
-        + ["-f", "maud@lepasdujour.example", "-t", "reader@example.com", f"127.0.0.1:{port}"],
-        check=True,
-    )
+    command = [program, "-d", "-s", str(CONNECTIONS), "-l", str(size), "-m", str(count)]
+    command += ["-f", "maud@lepasdujour.example", "-t", "reader@example.com", f"127.0.0.1:{port}"]
+    subprocess.run(command, check=True)
     return Measure(count, time.perf_counter() - started, cpu(resource.RUSAGE_CHILDREN) - before)
 
 
@@ -344,7 +342,7 @@ def filled(issue: Any) -> bytes:
     """Return one reader's copy."""
     from newsletters import rendering
 
-    values = {name: "x" * 50 for name in ("message_id", "today", "since")}
+    values = dict.fromkeys(("message_id", "today", "since"), "x" * 50)
     values |= {"to_address": "reader1234@example.com", "to_name": "Nadia", "first_name": "Nadia"}
     values |= {"date": "Tue, 24 Nov 2026 06:00:00 +0000"}
     values |= {name: f"http://localhost:8000/{name[:5]}/{'x' * 50}/" for name in ("leave_url", "reader_url")}

@@ -103,11 +103,13 @@ def _part(subtype: str, content: str, fields: Mapping[str, Field], escape: Calla
 def _slot(field: Field, escape: Callable[[str], str]) -> Slot:
     name, fallback, lead = field
 
-    def slot(values: Mapping[str, str]) -> bytes:
-        value = headers.one_line(values.get(name, "")) or fallback
-        return _quoted_value(escape(lead + value)) + b"=\r\n" if value else b""
+    def filled(value: str) -> bytes:
+        value = headers.one_line(value) or fallback
+        return _quoted_value(escape(lead + value)) if value else b""
 
-    return slot
+    # The same name and date stand in many copies; a link is each reader's own.
+    known = filled if name.endswith("_url") else lru_cache(maxsize=1024)(filled)
+    return lambda values: known(values.get(name, ""))
 
 
 def _compact(pieces: list[bytes | Slot]) -> Blueprint:
@@ -125,14 +127,18 @@ def _compact(pieces: list[bytes | Slot]) -> Blueprint:
 def quoted(content: str) -> bytes:
     """Return quoted-printable text that starts on a fresh line; its last line has no line end yet."""
     if SIMPLE.fullmatch(content):
+        if len(content) < WIDTH:
+            return content.encode()
         lines = [content[at : at + WIDTH - 1] for at in range(0, len(content), WIDTH - 1)]
         if not any(line.startswith(".") for line in lines):
             return "=\r\n".join(lines).encode()
     return "\r\n".join(line for long in content.split("\n") for line in _lines(long)).encode()
 
 
-# The same link stands in both parts, the same date in many copies.
-_quoted_value = lru_cache(maxsize=1024)(quoted)
+# A link stands several times in the same copy.
+@lru_cache(maxsize=16)
+def _quoted_value(value: str) -> bytes:
+    return quoted(value) + b"=\r\n"
 
 
 def _lines(line: str) -> Iterable[str]:

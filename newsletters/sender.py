@@ -28,7 +28,7 @@ QUIET = 0.005
 # The longest that a reply waits for its commit, and an idle loop for news
 SETTLED_WITHIN = 1.0
 # For so long a stop waits for the replies to what has been handed off.
-LAST_REPLIES = 8.0
+LAST_REPLIES = 6.0
 
 Lease = Callable[[int], list[Any]]
 
@@ -62,10 +62,8 @@ class Sender:
         except Unreachable as error:
             self.give_up(error)
             news = False
-        staged = len(self.line.staged)
-        if staged and (staged >= self.line.group or not news):
-            self.commit()
-        elif self.ended and (not news or time.monotonic() - self.ended_at >= SETTLED_WITHIN):
+        overdue = self.ended and time.monotonic() - self.ended_at >= SETTLED_WITHIN
+        if overdue or len(self.line.staged) >= self.line.group or (not news and (self.line.staged or self.ended)):
             self.commit()
 
     # To the line

@@ -203,7 +203,10 @@ def test_an_issue_taken_out_of_the_queue_is_not_sent(planned: Any, smtp: MailSer
     assert (the_row().state, the_row().reason) == (State.MISSED, "withdrawn")
 
 
-def test_letters_go_before_the_daily_email(planned: Any, publication: Publication, smtp: MailServer) -> None:
+def test_letters_go_before_the_daily_email(
+    planned: Any, publication: Publication, smtp: MailServer, settings: Any
+) -> None:
+    settings.MAIL_URL = f"{smtp.url}?connections=1"
     (alice,) = planned()
     letter(publication, alice, "test")
 
