@@ -71,26 +71,18 @@ def message(address: str, subject: str) -> EmailMessage:
 # One task per message
 
 
-def task_app() -> Any:
-    from celery import Celery
-
-    # Celery's own defaults
-    return Celery("baseline", broker=os.environ["REDIS_URL"])
-
-
 def task_per_message() -> Callable[[str], None]:
-    import celery.apps.worker
-    import celery.bin.worker
-    import kombu.transport.redis  # noqa: F401
     from django.conf import settings
 
     settings.configure(EMAIL_HOST=host()[0], EMAIL_PORT=host()[1])
     import django
 
     django.setup()
+    from celery import Celery
     from django.core.mail import EmailMultiAlternatives
 
-    app = task_app()
+    # Celery's own defaults
+    app = Celery("baseline", broker=os.environ["REDIS_URL"])
 
     @app.task(name="send_one")  # type: ignore[untyped-decorator]
     def send_one(address: str, subject: str) -> None:

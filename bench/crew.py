@@ -4,6 +4,7 @@
 """
 
 import gc
+import importlib
 import os
 import signal
 import subprocess
@@ -18,6 +19,10 @@ sys.path.insert(0, str(ROOT))
 
 from funnel.children import die_with_parent
 
+# What a worker imports only when it needs it
+PRELOADED = ["celery.apps.worker", "celery.bin.worker", "kombu.transport.redis"]
+PRELOADED += [f"newsletters.{name}" for name in "alarms heartbeat notices planning promise rehearsal".split()]
+PRELOADED += [f"newsletters.{name}" for name in "sending copies transports.smtp transports.letterbox".split()]
 QUIET = ["--quiet", "--skip-checks", "worker", "--pool", "threads", "--concurrency", "4", "--loglevel", "ERROR"]
 QUIET += ["--without-gossip", "--without-mingle"]
 
@@ -82,16 +87,13 @@ def ours() -> Callable[[str], None]:
     import django
 
     django.setup()
-    import celery.apps.worker
-    import celery.bin.worker
-    import kombu.transport.redis
 
-    import newsletters.copies
-    import newsletters.tasks
-    import newsletters.transports.smtp  # noqa: F401
     from funnel.celery import app
 
-    app.loader.import_default_modules()
+    for name in PRELOADED:
+        importlib.import_module(name)
+    # Each worker has a stop flag of its own there.
+    assert "newsletters.tasks" not in sys.modules
     return lambda name: app.worker_main([*QUIET, "-n", f"{name}@drill"])
 
 

@@ -1,5 +1,6 @@
 """A sender under fire: its servers, its workers, what breaks them, and the count of what arrived."""
 
+import json
 import os
 import random
 import signal
@@ -168,7 +169,7 @@ class Drill:
     def let_pass(self, messages: float) -> None:
         """Let so many messages leave before the next fault, and then a moment more."""
         left = self.open() - messages
-        until(lambda: self.open() <= left, 3)
+        until(lambda: self.open() <= left, 3, 0.05)
         time.sleep(self.random.uniform(0, 0.05))
 
     def finish(self) -> None:
@@ -201,7 +202,7 @@ class Drill:
     def someone(self, aimed: bool) -> str:
         """Choose one of the workers that hold something; wait for one where there is none."""
         names: list[str] = []
-        until(lambda: names.extend(self.busy(aimed)) or names, 3)
+        until(lambda: names.extend(self.busy(aimed)) or names, 3, 0.02)
         return self.random.choice(names) if names else ""
 
     def dead(self, *names: str) -> tuple[int, int]:
@@ -367,11 +368,12 @@ class Ours(Drill):
         return sum(self.buried(name)) > 0
 
     def replay_Redis(self) -> bool:  # noqa: N802
-        """Put everything that lies in the queue into it once more, three times."""
-        waiting = self.broker.lrange("celery", 0, -1)
-        for message in [*waiting] * 3:  # type: ignore[misc]
+        """Put every wake-up that waits or is being worked on into the queue once more, three times."""
+        begun = [json.dumps(json.loads(one)[0]) for one in self.broker.hvals("unacked")]  # type: ignore[union-attr]
+        messages = [*begun, *self.broker.lrange("celery", 0, -1)] * 3  # type: ignore[misc]
+        for message in messages:
             self.broker.rpush("celery", message)
-        return bool(waiting)
+        return bool(messages)
 
     def ask_to_stop(self) -> bool:
         """SIGTERM in the middle of a send: it gives back what it has leased, waits for its replies, and goes."""
@@ -406,6 +408,7 @@ class Ours(Drill):
         self.count.after = (self.count.after[0] + doubled, self.count.after[1] + missing)
         self.count.accepted += sum(mine.values()) + sum(copies.values())
         self.taken.clear()
+        self.query("TRUNCATE newsletters_delivery, drill_holder")
 
     def states(self) -> dict[str, set[str]]:
         rows = self.query(
@@ -466,7 +469,8 @@ class MarkAfterSend(Drill):
     def plan(self, day: int) -> None:
         self.subject = f"Pas {day}"
         self.query(
-            "INSERT INTO mark (address, subject) SELECT 'r' || n || '@example.com', %s FROM generate_series(1, %s::int) n",
+            """INSERT INTO mark (address, subject)
+            SELECT 'r' || n || '@example.com', %s FROM generate_series(1, %s::int) n""",
             self.subject,
             self.readers,
         )

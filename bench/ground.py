@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -125,6 +125,16 @@ def slow(port: int, milliseconds: float, folder: Path, address: str = "127.0.0.1
     return Server(command, mine if address == "127.0.0.1" else 0, folder / "slow.log")
 
 
+def until(question: Callable[[], object], seconds: float = 30, pause: float = 0.005) -> bool:
+    """Ask until the answer is true; return False where it never is."""
+    deadline = time.monotonic() + seconds
+    while not question():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+    return True
+
+
 # The mail server's record
 
 
@@ -188,13 +198,3 @@ async def back(server: asyncio.StreamReader, answers: asyncio.StreamWriter, seco
 
 if __name__ == "__main__":
     asyncio.run(relay(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]) / 1000, sys.argv[4]))
-
-
-def until(question: object, seconds: float = 30) -> bool:
-    """Ask until the answer is true; return False where it never is."""
-    deadline = time.monotonic() + seconds
-    while not question():  # type: ignore[operator]
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True

@@ -181,7 +181,9 @@ class SMTP:
         """Take over what a session has learnt."""
         for key, outcome in session.news:
             if outcome is None:
-                self.staged[key] = session
+                # What was taken back while its text was on the way is not staged any more.
+                if key in self.held:
+                    self.staged[key] = session
             else:
                 self.held.pop(key, None)
                 self.ended[key] = outcome
