@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from django.db import OperationalError, connection, transaction
-from django.db.models import Exists, OuterRef
 
 from newsletters import cascade, clock, digests, queue
-from newsletters.models import Break, Clock, Delivery, Publication, Subscriber, Walk
+from newsletters.models import Break, Clock, Publication, Subscriber
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +24,18 @@ PLAN = f"""
         CASE WHEN chosen.moved = 1 OR chosen.issue_id IS NULL OR %(late)s = 1 THEN %(now)s END
     FROM ({cascade.select(cascade.OF_A_ZONE)}) chosen WHERE true
     ON CONFLICT DO NOTHING
+"""
+
+# Readers whom the sequences had nothing more for: the daily queue has them now. A walk that began since, on the same
+# date, is another membership's. The scalar subquery makes PostgreSQL ask the key for each walk; a join would be
+# planned as if the date were empty, which it was when statistics were last taken.
+END_WALKS = f"""
+    UPDATE newsletters_walk SET ended_at = %(due_at)s
+    WHERE ended_at IS NULL AND started_at <= %(due_at)s
+      AND subscriber_id IN (SELECT id FROM newsletters_subscriber WHERE {cascade.OF_A_ZONE} AND {cascade.ACTIVE})
+      AND (SELECT way FROM newsletters_delivery past
+           WHERE past.local_date = %(date)s AND past.subscriber_id = newsletters_walk.subscriber_id AND past.slot = 0
+             AND past.due_at = %(due_at)s) NOT IN ('sequence', 'digest')
 """
 
 
@@ -92,7 +103,7 @@ def plan(publication: Publication, zone: str, day: date, now: datetime) -> int:
     values |= {"late_until": connection.ops.adapt_datetimefield_value(late_until)}
     values |= {"now": connection.ops.adapt_datetimefield_value(now)}
     rows = digests.plan(publication, due_at, values) + cascade.execute(PLAN, values)
-    end_walks(publication, zone, day, due_at)
+    cascade.execute(END_WALKS, values)
     digests.caught_up(publication, zone, day, due_at)
     return rows
 
@@ -101,13 +112,3 @@ def resume(publication: Publication, zone: str, day: date) -> None:
     """End the pauses that last until this date."""
     paused = Subscriber.objects.filter(publication=publication, zone=zone, status=Subscriber.Status.PAUSED)
     paused.filter(paused_until__lte=day).update(status=Subscriber.Status.ACTIVE, paused_until=None)
-
-
-def end_walks(publication: Publication, zone: str, day: date, at: datetime) -> None:
-    """End the walks of readers whom the sequences had nothing more for: the daily queue has them now."""
-    rows = Delivery.objects.filter(local_date=day, slot=0, due_at=at, subscriber_id=OuterRef("subscriber_id"))
-    handed_over = rows.exclude(way__in=[Delivery.Way.SEQUENCE, Delivery.Way.DIGEST])
-    readers = Subscriber.objects.mailable().filter(publication=publication, zone=zone)
-    # A walk that began since, on the same date, is another membership's.
-    walks = Walk.objects.filter(ended_at=None, started_at__lte=at, subscriber_id__in=readers.values("pk"))
-    walks.filter(Exists(handed_over)).update(ended_at=at)
