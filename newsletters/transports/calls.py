@@ -28,7 +28,7 @@ def single(provider: Provider, copy: Copy) -> Any:
     text, page = copy.parts()
     mail = _mail(provider, copy, literal(text, provider), literal(page, provider, markup=True))
     mail.to, mail.extra_headers = [str(copy.to)], dict(copy.headers)
-    mail.metadata = {"message_id": copy.message.message_id}
+    mail.metadata = {"message_id": copy.number}
     return mail
 
 
@@ -47,7 +47,7 @@ def merged(provider: Provider, copies: list[Copy]) -> Any:
     mail.extra_headers = {name: literal(value, provider) for name, value in shared}
     values = {copy.address: _values(copy, provider) for copy in copies}
     own = {copy.address: dict(copy.headers.items() - shared) for copy in copies}
-    numbers = {copy.address: {"message_id": copy.message.message_id} for copy in copies}
+    numbers = {copy.address: {"message_id": copy.number} for copy in copies}
     mail.merge_data, mail.merge_headers, mail.merge_metadata = values, own, numbers
     return mail
 

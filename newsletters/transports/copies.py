@@ -38,6 +38,11 @@ class Copy:
         return self.to.addr_spec
 
     @property
+    def number(self) -> str:
+        """The token in our Message-ID, by which events find their row; Postmark takes 80 characters."""
+        return self.message.message_id.partition("@")[0]
+
+    @property
     def body(self) -> object:
         """What copies of the same text have in common."""
         return id(self.message.blueprint) if self.message.blueprint else self.message.key
