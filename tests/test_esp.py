@@ -280,6 +280,15 @@ def key_of(call: Call) -> str:
     return str(call.headers.get("idempotency-key") or call.body["headers"]["idempotencyKey"])
 
 
+def test_a_providers_words_cannot_break_the_database(planned: Any, open_provider: Open) -> None:
+    provider = open_provider("mailgun")
+    planned("Nadia")
+    provider.replies = [(200, {}, {"id": "a\x00b\ud800c\n" + 300 * "d", "message": "Queued"})]
+
+    assert drain() == {"sent": 1}
+    assert Delivery.objects.get().reply.startswith("a b c d")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_provider_that_cannot_be_reached_is_tried_later(
     name: str, planned: Any, open_provider: Open, settings: Any

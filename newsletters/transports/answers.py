@@ -1,6 +1,7 @@
 """What a provider's answer says about each mail of a call."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -9,6 +10,7 @@ from anymail.exceptions import AnymailAPIError, AnymailError
 from requests.exceptions import ConnectTimeout
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from newsletters.headers import one_line
 from newsletters.transports import Outcome
 
 LONGEST_WAIT = 3600
@@ -52,7 +54,8 @@ def outcomes(name: str, answer: Any, count: int) -> Outcomes | Outcome:
     except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         found = []
     if len(found) == count:
-        return found
+        # Their words go into the database, which takes neither NUL nor half characters.
+        return [replace(one, reply=one_line(one.reply)[:250]) for one in found]
     status = getattr(answer, "status_code", 200)
     if status >= 400:
         return by_status(status, getattr(answer, "text", ""), getattr(answer, "headers", {}))
@@ -61,7 +64,7 @@ def outcomes(name: str, answer: Any, count: int) -> Outcomes | Outcome:
 
 def refusal(error: AnymailError) -> Outcome:
     """Return what an error says about the whole call."""
-    response, text = error.response, " ".join(str(error).split())
+    response, text = error.response, one_line(" ".join(str(error).split()))
     if isinstance(response, Mapping):
         return _ses_refusal(response, text)
     if response is not None:
@@ -93,12 +96,13 @@ def by_status(status: int, text: str, headers: Mapping[str, str]) -> Outcome:
     """Return what an HTTP status says about the whole call."""
     if SEEN in text:
         return Outcome("uncertain", "no reply", SEEN)
+    text = one_line(text)[:250]
     if status in MENDABLE or status < 400:
-        return Outcome("retry", "refused", text[:250], wait=_wait(headers))
+        return Outcome("retry", "refused", text, wait=_wait(headers))
     if status in CONTENT:
-        return Outcome("failed", "refused", text[:250])
+        return Outcome("failed", "refused", text)
     # A gateway's 5xx does not say whether the service behind it took the mails, nor does a conflict of keys.
-    return Outcome("uncertain", "no reply", text[:250])
+    return Outcome("uncertain", "no reply", text)
 
 
 def _wait(headers: Mapping[str, str]) -> int:
