@@ -89,9 +89,11 @@ def _part(subtype: str, content: str, fields: Mapping[str, Field], escape: Calla
 
 
 def _slot(field: Field, escape: Callable[[str], str]) -> Slot:
+    name, fallback, lead = field
+
     def slot(values: Mapping[str, str]) -> bytes:
-        value = field.spoken(values)
-        return _quoted_value(escape(value)) + b"=\r\n" if value else b""
+        value = headers.one_line(values.get(name, "")) or fallback
+        return _quoted_value(escape(lead + value)) + b"=\r\n" if value else b""
 
     return slot
 

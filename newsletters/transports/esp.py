@@ -20,7 +20,9 @@ from newsletters.transports.copies import Copy, copy_of
 
 CONNECT_SECONDS = 30
 REPLY_SECONDS = 60
-# Calls between two commits: texts that differ, halves of a call that was turned away.
+# How many texts that need a call each are handed off in one commit.
+TEXTS = 16
+# How many more calls the halves of a call that was turned away may cost.
 CALLS = 32
 # Bytes of readers' own texts in one call; the smallest documented limit is Mailjet's, 15 MB.
 ROOM = 10_000_000
@@ -39,7 +41,7 @@ class ESP:
     @property
     def group(self) -> int:
         """As many as one call takes, unless what is staged already needs many calls."""
-        if self.provider.batch == "merge" and len({copy.body for copy in self.staged.values()}) >= CALLS // 2:
+        if self.provider.batch == "merge" and len({copy.body for copy in self.staged.values()}) >= TEXTS:
             return 1
         return self.provider.limit
 
@@ -69,9 +71,9 @@ class ESP:
 
     def hand_off(self, keys: set[Any]) -> dict[Any, Outcome]:
         staged, self.staged = self.staged, {}
-        going = [copy for key, copy in staged.items() if key in keys]
-        run = Run(self.backend, self.provider)
-        for chunk in chunks(going, self.provider):
+        going = list(chunks((copy for key, copy in staged.items() if key in keys), self.provider))
+        run = Run(self.backend, self.provider, len(going) + CALLS)
+        for chunk in going:
             run.send(chunk)
         if run.stopped and run.stopped.reason == "unreachable":
             self.close()
@@ -86,11 +88,10 @@ class ESP:
 class Run:
     """The calls of one hand-off. Once the provider wants to be left alone, the rest waits without another call."""
 
-    def __init__(self, backend: Any, provider: providers.Provider) -> None:
-        self.backend, self.provider = backend, provider
+    def __init__(self, backend: Any, provider: providers.Provider, calls: int) -> None:
+        self.backend, self.provider, self.left = backend, provider, calls
         self.ended: dict[Any, Outcome] = {}
         self.stopped: Outcome | None = None
-        self.left = CALLS
 
     def send(self, chunk: list[Copy]) -> None:
         """Hand a chunk over; if it is turned away for what stands in it, in halves, until those at fault are alone."""
