@@ -7,7 +7,7 @@ knows 8BITMIME or not.
 import html
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,13 +31,24 @@ class Field(NamedTuple):
     fallback: str = ""
     lead: str = ""
 
+    def spoken(self, values: Mapping[str, str]) -> str:
+        """Return what one reader reads in this place."""
+        value = headers.one_line(values.get(self.name, "")) or self.fallback
+        return self.lead + value if value else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A message with gaps: `static` bytes, and between each two of them a slot."""
+    """A message with gaps: `static` bytes, and between each two of them a slot.
+
+    `text` and `html` are its parts before they were encoded, with a marker where each of the `fields` goes.
+    """
 
     static: tuple[bytes, ...]
     slots: tuple[Slot, ...]
+    text: str = ""
+    html: str = ""
+    fields: Mapping[str, Field] = field(default_factory=dict, compare=False)
 
     def fill(self, values: Mapping[str, str]) -> bytes:
         """Return the complete message for one reader: CRLF, 7-bit, not dot-stuffed."""
@@ -50,7 +61,7 @@ class Blueprint:
 def blueprint(head: Iterable[bytes | Slot], text: str, markup: str, fields: Mapping[str, Field]) -> Blueprint:
     """Make the blueprint of a multipart/alternative message; `fields` says what each marker in the parts stands for."""
     opening = f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{BOUNDARY}"\r\n\r\n'
-    return _compact(
+    made = _compact(
         [
             *head,
             opening.encode(),
@@ -59,6 +70,7 @@ def blueprint(head: Iterable[bytes | Slot], text: str, markup: str, fields: Mapp
             f"--{BOUNDARY}--\r\n".encode(),
         ]
     )
+    return replace(made, text=text.strip() + "\n", html=markup.strip() + "\n", fields=fields)
 
 
 def _part(subtype: str, content: str, fields: Mapping[str, Field], escape: Callable[[str], str]) -> list[bytes | Slot]:

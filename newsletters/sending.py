@@ -9,7 +9,7 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -19,6 +19,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from newsletters import headers, letters, postage, rendering
+from newsletters.mime import Blueprint
 from newsletters.models import Delivery, Issue, Letter, Relay, Walk
 from newsletters.models.delivery import HAD, OutgoingQuerySet, State
 from newsletters.transports import Message, Outcome, Transport, Unreachable, connect
@@ -30,6 +31,7 @@ FIRST_RETRY = timedelta(minutes=1)
 LONGEST_RETRY = timedelta(minutes=30)
 
 Clock = Callable[[], datetime]
+Made = tuple[bytes, Blueprint | None, Mapping[str, str]]
 
 _loop = threading.Lock()
 
@@ -139,7 +141,7 @@ def compose(rows: list[Any], clock: Clock) -> Iterable[tuple[Any, Message]]:
             continue
         for row in share:
             try:
-                message = _message(row, make(row))
+                message = _message(row, *make(row))
             except Exception as error:  # noqa: BLE001
                 put_aside([row], clock(), error)
             else:
@@ -154,10 +156,10 @@ def shares(rows: list[Any]) -> list[list[Any]]:
     return list(same.values())
 
 
-def maker(share: list[Any], now: datetime) -> Callable[[Any], bytes] | None:
+def maker(share: list[Any], now: datetime) -> Callable[[Any], Made] | None:
     """Return what makes a row's bytes, or None where the issue has been taken out of the queue since."""
     if isinstance(share[0], Letter):
-        return lambda letter: letters.message_bytes(letter, now)
+        return lambda letter: (letters.message_bytes(letter, now), None, {})
     issue = share[0].issue
     if issue.state != Issue.State.QUEUED:
         settle(share, {row.pk: Outcome(State.MISSED, "withdrawn") for row in share}, now)
@@ -165,7 +167,12 @@ def maker(share: list[Any], now: datetime) -> Callable[[Any], bytes] | None:
     revision = rendering.revision_of(issue)
     Delivery.objects.filter(pk__in=[row.pk for row in share], owner=share[0].owner).update(revision=revision)
     blueprint = rendering.blueprint(revision)
-    return lambda row: blueprint.fill(postage.values(row, now))
+
+    def make(row: Delivery) -> Made:
+        values = postage.values(row, now)
+        return blueprint.fill(values), blueprint, values
+
+    return make
 
 
 def put_aside(rows: list[Any], now: datetime, error: Exception) -> None:
@@ -175,11 +182,11 @@ def put_aside(rows: list[Any], now: datetime, error: Exception) -> None:
     table.put_off(keys, rows[0].owner, now + delay(rows[0].attempts), repr(error)[:250])
 
 
-def _message(row: Any, data: bytes) -> Message:
+def _message(row: Any, data: bytes, blueprint: Blueprint | None, values: Mapping[str, str]) -> Message:
     # Outside, an international domain has only its ASCII form (RFC 5890).
     address = row.address if isinstance(row, Letter) else row.subscriber.address
     sender, recipient = headers.addr_spec(row.publication.sender), headers.addr_spec(address)
-    return Message(row.pk, postage.message_id(row), sender, recipient, data)
+    return Message(row.pk, postage.message_id(row), sender, recipient, data, blueprint, values)
 
 
 def hand_off(group: list[Any], transport: Transport, clock: Clock) -> Counter[str]:
@@ -211,7 +218,7 @@ def _settle(rows: list[Any], outcome: Outcome, now: datetime) -> int:
     if outcome.state == State.PLANNED:
         return int(table.release(keys, owner))
     if outcome.state == State.RETRY:
-        try_at = now + delay(rows[0].attempts)
+        try_at = now + max(delay(rows[0].attempts), timedelta(seconds=outcome.wait))
         # A server puts off at the dot, or before it.
         return sum(int(table.put_off(keys, owner, try_at, reply, state)) for state in (State.LEASED, State.HANDOFF))
     if outcome.state in HAD and isinstance(rows[0], Delivery):

@@ -1,9 +1,11 @@
 """The ways out. Each is one small class behind the same three steps: stage, hand off, close."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from newsletters.mime import Blueprint
 
 
 class TransportURLError(ValueError):
@@ -16,22 +18,31 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, complete: `data` are its bytes with CRLF line ends, not yet dot-stuffed."""
+    """One message, complete: `data` are its bytes with CRLF line ends, not yet dot-stuffed.
+
+    What it was made of, where many share it, is for those who send one text with many values.
+    """
 
     key: Any
     message_id: str
     sender: str
     recipient: str
     data: bytes
+    blueprint: Blueprint | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message: `state` is sent, retry, failed, uncertain, or planned (never left us)."""
+    """What became of a message: `state` is sent, retry, failed, uncertain, or planned (never left us).
+
+    `wait` is for how many seconds the server wants to be left alone.
+    """
 
     state: str
     reason: str = ""
     reply: str = ""
+    wait: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +58,9 @@ class Options:
 
 
 class Transport(Protocol):
-    """`group` is how many messages are staged before one commit hands them all off."""
-
-    group: int
+    @property
+    def group(self) -> int:
+        """How many messages are staged before one commit hands them all off; asked after each."""
 
     def stage(self, message: Message) -> Outcome | None:
         """Bring everything but the end to the server; an outcome here means it goes no further.
@@ -93,6 +104,11 @@ def check_url(url: str) -> None:
         raise TransportURLError("names no server. Give smtp://USER:PASSWORD@HOST:PORT or esp:PROVIDER.")
     if options.query.get("tls", "none") not in {"none", "starttls", "ssl"}:
         raise TransportURLError("has an unknown tls. Give tls=starttls, tls=ssl or tls=none.")
+    if options.scheme == "esp":
+        from newsletters.transports import providers
+
+        if fault := providers.fault(options):
+            raise TransportURLError(fault)
 
 
 def connect(url: str) -> Transport:
