@@ -52,8 +52,8 @@ class Blueprint:
     def __post_init__(self) -> None:
         check(self.static)
 
-    def fill(self, values: Mapping[str, str]) -> Wire:
-        """Return the complete message for one reader: 7-bit, and ready for the wire."""
+    def fill(self, values: Mapping[str, str]) -> bytes:
+        """Return the complete message for one reader: 7-bit, and a Wire."""
         fillings = [slot(values) for slot in self.slots]
         check(fillings)
         pieces = [self.static[0]] * (2 * len(fillings) + 1)

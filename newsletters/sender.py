@@ -12,9 +12,10 @@ from typing import Any
 
 from django.db import transaction
 
+from newsletters.claims import Claim, End
 from newsletters.copies import Made, compose
 from newsletters.models import Delivery, Letter, Walk
-from newsletters.models.delivery import HAD, LEASE, Claim, End, OutgoingQuerySet, State
+from newsletters.models.delivery import HAD, LEASE, OutgoingQuerySet, State
 from newsletters.transports import Line, Outcome, Unreachable
 
 log = logging.getLogger(__name__)
