@@ -5,33 +5,28 @@ sent again by itself, and a row whose end nobody knows becomes `uncertain`.
 """
 
 import logging
-import random
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from datetime import datetime, timedelta
-from itertools import groupby
+from datetime import datetime
+from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
-from newsletters import headers, letters, postage, rendering
-from newsletters.mime import Blueprint
-from newsletters.models import Delivery, Issue, Letter, Relay, Walk
-from newsletters.models.delivery import HAD, OutgoingQuerySet, State
-from newsletters.transports import Message, Outcome, Transport, Unreachable, connect
+from newsletters.claims import Claim
+from newsletters.models import Delivery, Letter, Relay
+from newsletters.models.delivery import OutgoingQuerySet
+from newsletters.sender import Sender, advance
+from newsletters.transports import Line, Transport, connect, line
 
 log = logging.getLogger(__name__)
 
-BATCH = 200
-FIRST_RETRY = timedelta(minutes=1)
-LONGEST_RETRY = timedelta(minutes=30)
-
 Clock = Callable[[], datetime]
-Made = tuple[bytes, Blueprint | None, Mapping[str, str]]
 
 _loop = threading.Lock()
 
@@ -41,28 +36,70 @@ def drain(
     seconds: float = 60.0,
     stopping: Callable[[], bool] = lambda: False,
     report: Callable[[Counter[str]], None] = lambda done: None,
-    way_out: Callable[[str], Transport] = connect,
+    way_out: Callable[[str], Transport | Line] = connect,
 ) -> Counter[str]:
     """Send what is due, letters first, until nothing is or the time is up; return how many rows ended how.
 
     One loop runs in a process: a second call returns at once.
     """
-    done: Counter[str] = Counter()
     if not _loop.acquire(blocking=False):
-        return done
-    deadline = time.monotonic() + seconds
+        return Counter()
     try:
         with ExitStack() as stack:
-            ways: dict[int, Transport] = {}
-            while time.monotonic() < deadline and not stopping() and (rows := lease(clock())):
-                for relay, share in by_relay(rows):
-                    if relay.pk not in ways:
-                        ways[relay.pk] = stack.enter_context(closing(way_out(relay.url)))
-                    done += send(share, ways[relay.pk], clock, stopping)
-                report(done)
+            senders = list(_senders(stack, clock, way_out))
+            run(senders, time.monotonic() + seconds, stopping, report)
     finally:
         _loop.release()
-    return done
+    return total(senders)
+
+
+def run(
+    senders: list[Sender], deadline: float, stopping: Callable[[], bool], report: Callable[[Counter[str]], None]
+) -> None:
+    """Let each relay have its turn until none has anything left."""
+    patience, reported = 1.0 if len(senders) == 1 else 0.02, time.monotonic()
+    while not stopping():
+        more = time.monotonic() < deadline
+        for sender in senders:
+            sender.step(more, patience)
+        if not any(sender.busy for sender in senders):
+            break
+        if time.monotonic() > reported + 1:
+            report(total(senders))
+            reported = time.monotonic()
+    for sender in senders:
+        sender.wind_up()
+    if done := total(senders):
+        report(done)
+
+
+def total(senders: list[Sender]) -> Counter[str]:
+    return sum((sender.done for sender in senders), Counter())
+
+
+def _senders(stack: ExitStack, clock: Clock, way_out: Callable[[str], Transport | Line]) -> Iterator[Sender]:
+    """Open the ways out of the relays for which something is due."""
+    now = clock()
+    for relay, publications in routes():
+        if any(lane().filter(publications).due(now).exists() for lane in (_letters, _deliveries)):
+            way = stack.enter_context(closing(line(way_out(relay.url))))
+            owner = uuid.uuid4()
+            yield Sender(way, partial(lease, relay, publications, owner, clock), owner, clock)
+
+
+def routes() -> Iterator[tuple[Relay, Q]]:
+    """Yield each relay that mail may take now, with the publications whose mail takes it."""
+    own = {relay.publication_id: relay for relay in Relay.objects.exclude(publication=None).order_by("-rank", "-pk")}
+    for publication, relay in own.items():
+        yield relay, Q(publication=publication)
+    yield Relay.of(0), ~Q(publication__in=list(own)) if own else Q()
+
+
+def lease(relay: Relay, publications: Q, owner: uuid.UUID, clock: Clock, size: int) -> list[Any]:
+    """Claim a batch of one lane for a relay: no letter ever waits behind a daily send."""
+    now = clock()
+    letters = _letters().filter(publications).lease(size, now, owner)
+    return letters or _deliveries().filter(publications).lease(size, now, owner)
 
 
 def waiting(now: datetime) -> bool:
@@ -72,7 +109,7 @@ def waiting(now: datetime) -> bool:
 
 def sweep(now: datetime) -> None:
     """Take back what dead workers held, and close what came too late."""
-    advance(list(_deliveries().abandoned()))
+    advance([Claim.of(row) for row in _deliveries().abandoned().select_related("subscriber", "entry")])
     for lane in (_letters, _deliveries):
         for end, count in lane().sweep(now).items():
             if count:
@@ -84,160 +121,4 @@ def _letters() -> OutgoingQuerySet:
 
 
 def _deliveries() -> OutgoingQuerySet:
-    return Delivery.objects.select_related("publication", "subscriber", "issue__publication", "entry")
-
-
-def lease(now: datetime) -> list[Any]:
-    """Claim a batch of one lane: no letter ever waits behind a daily send."""
-    return _letters().lease(BATCH, now) or _deliveries().lease(BATCH, now)
-
-
-def by_relay(rows: list[Any]) -> Iterable[tuple[Relay, list[Any]]]:
-    """Share rows out to the way each publication's mail takes."""
-    for publication, share in groupby(sorted(rows, key=_publication), key=_publication):
-        yield Relay.of(publication), list(share)
-
-
-def _publication(row: Any) -> int:
-    return int(row.publication_id)
-
-
-def send(rows: list[Any], transport: Transport, clock: Clock, stopping: Callable[[], bool]) -> Counter[str]:
-    """Take leased rows of one publication through their transport, a group at a time."""
-    done: Counter[str] = Counter()
-    group: list[Any] = []
-    table, keys, owner = rows[0]._meta.model.objects, [row.pk for row in rows], rows[0].owner
-    try:
-        for row, message in compose(rows, clock):
-            if outcome := transport.stage(message):
-                done += settle([row], {row.pk: outcome}, clock())
-                continue
-            group.append(row)
-            if len(group) >= transport.group:
-                done += hand_off(group, transport, clock)
-                group = []
-                if stopping():
-                    table.release(keys, owner)
-                    return done
-        done += hand_off(group, transport, clock)
-    except Unreachable as error:
-        log.warning("The mail server cannot be reached: %s", error)
-        done[State.RETRY] += table.put_off(keys, owner, clock() + delay(rows[0].attempts), str(error)[:250])
-    return done
-
-
-def compose(rows: list[Any], clock: Clock) -> Iterable[tuple[Any, Message]]:
-    """Make each row's message. The work per issue is done once; a reader's share is splicing bytes.
-
-    Whatever is wrong with one issue or one row keeps no other waiting behind it.
-    """
-    for share in shares(rows):
-        try:
-            make = maker(share, clock())
-        except Exception as error:  # noqa: BLE001
-            put_aside(share, clock(), error)
-            continue
-        if make is None:
-            continue
-        for row in share:
-            try:
-                message = _message(row, *make(row))
-            except Exception as error:  # noqa: BLE001
-                put_aside([row], clock(), error)
-            else:
-                yield row, message
-
-
-def shares(rows: list[Any]) -> list[list[Any]]:
-    """Group rows that are made from the same text: each letter by itself, deliveries by their issue."""
-    same: dict[int, list[Any]] = defaultdict(list)
-    for row in rows:
-        same[row.pk if isinstance(row, Letter) else row.issue_id].append(row)
-    return list(same.values())
-
-
-def maker(share: list[Any], now: datetime) -> Callable[[Any], Made] | None:
-    """Return what makes a row's bytes, or None where the issue has been taken out of the queue since."""
-    if isinstance(share[0], Letter):
-        return lambda letter: (letters.message_bytes(letter, now), None, {})
-    issue = share[0].issue
-    if issue.state != Issue.State.QUEUED:
-        settle(share, {row.pk: Outcome(State.MISSED, "withdrawn") for row in share}, now)
-        return None
-    revision = rendering.revision_of(issue)
-    Delivery.objects.filter(pk__in=[row.pk for row in share], owner=share[0].owner).update(revision=revision)
-    blueprint = rendering.blueprint(revision)
-
-    def make(row: Delivery) -> Made:
-        values = postage.values(row, now)
-        return blueprint.fill(values), blueprint, values
-
-    return make
-
-
-def put_aside(rows: list[Any], now: datetime, error: Exception) -> None:
-    """Try rows that could not be made again later: what is wrong with them may be mended before the day is over."""
-    log.error("%s could not be made", rows[0], exc_info=error)
-    table, keys = rows[0]._meta.model.objects, [row.pk for row in rows]
-    table.put_off(keys, rows[0].owner, now + delay(rows[0].attempts), repr(error)[:250])
-
-
-def _message(row: Any, data: bytes, blueprint: Blueprint | None, values: Mapping[str, str]) -> Message:
-    # Outside, an international domain has only its ASCII form (RFC 5890).
-    address = row.address if isinstance(row, Letter) else row.subscriber.address
-    sender, recipient = headers.addr_spec(row.publication.sender), headers.addr_spec(address)
-    return Message(row.pk, postage.message_id(row), sender, recipient, data, blueprint, values)
-
-
-def hand_off(group: list[Any], transport: Transport, clock: Clock) -> Counter[str]:
-    """Commit the hand-off of a group, let its last bytes go, and settle what the server said."""
-    if not group:
-        return Counter()
-    rows = group[0]._meta.model.objects
-    passed = rows.hand_off([row.pk for row in group], group[0].owner, clock())
-    outcomes = transport.hand_off(passed)
-    return settle(group, outcomes, clock())
-
-
-def settle(rows: list[Any], outcomes: dict[Any, Outcome], now: datetime) -> Counter[str]:
-    """Write down how these rows ended; a row without outcome dropped out and is left as it is."""
-    ends: dict[Outcome, list[Any]] = defaultdict(list)
-    for row in rows:
-        if row.pk in outcomes:
-            ends[outcomes[row.pk]].append(row)
-    done: Counter[str] = Counter()
-    for outcome, share in ends.items():
-        with transaction.atomic():
-            done[outcome.state] += _settle(share, outcome, now)
-    return done
-
-
-def _settle(rows: list[Any], outcome: Outcome, now: datetime) -> int:
-    table, keys, owner = rows[0]._meta.model.objects, [row.pk for row in rows], rows[0].owner
-    reply = outcome.reply[:250]
-    if outcome.state == State.PLANNED:
-        return int(table.release(keys, owner))
-    if outcome.state == State.RETRY:
-        try_at = now + max(delay(rows[0].attempts), timedelta(seconds=outcome.wait))
-        # A server puts off at the dot, or before it.
-        return sum(int(table.put_off(keys, owner, try_at, reply, state)) for state in (State.LEASED, State.HANDOFF))
-    if outcome.state in HAD and isinstance(rows[0], Delivery):
-        advance(rows)
-    return int(table.settle(keys, owner, now, outcome.state, reason=outcome.reason, reply=reply))
-
-
-def delay(attempts: int) -> timedelta:
-    """Return how long to wait before the next try: twice as long each time, at most half an hour, a fifth jittered."""
-    steady: timedelta = min(FIRST_RETRY * 2.0 ** min(attempts, 10), LONGEST_RETRY)
-    return steady * random.uniform(0.9, 1.1)
-
-
-def advance(rows: list[Any]) -> None:
-    """Move the walks of these readers up to the entry they have just had."""
-    reached: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row in rows:
-        if row.entry_id and row.entry:
-            reached[row.entry.series_id, row.entry.rank].append(row.subscriber_id)
-    for (series, rank), readers in reached.items():
-        walks = Walk.objects.filter(series_id=series, subscriber_id__in=readers, ended_at=None)
-        walks.filter(reached__lt=rank).update(reached=rank)
+    return Delivery.objects.all()

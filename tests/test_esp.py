@@ -16,8 +16,9 @@ from django.core.management import call_command
 from newsletters import letters, planning, sending
 from newsletters.models import Delivery, Letter, Publication, Series, Subscriber
 from newsletters.models.delivery import State
-from newsletters.transports import Message, Outcome, TransportURLError, check_url, connect
+from newsletters.transports import Message, Outcome, TransportURLError, check_url, connect, parse
 from newsletters.transports.copies import JOINER
+from newsletters.transports.esp import ESP
 from newsletters.transports.providers import PROVIDERS, REFUSED
 from tests.conftest import Reader
 from tests.daemons import free_port
@@ -458,7 +459,7 @@ def test_one_address_gets_two_mails_in_two_calls(name: str, planned: Any, open_p
     planned("Nadia")
     message = messages()["reader0@example.com"]
     twin = Message("twin", "twin@x", message.sender, message.recipient, message.data, message.blueprint, message.values)
-    way_out = connect(f"esp:{name}?tracking=accepted")
+    way_out = ESP(parse(f"esp:{name}?tracking=accepted"))
     way_out.stage(message)
     way_out.stage(twin)
 
@@ -473,7 +474,7 @@ def test_one_address_gets_two_mails_in_two_calls(name: str, planned: Any, open_p
 def test_who_dropped_out_before_the_call_is_not_in_it(name: str, planned: Any, open_provider: Open) -> None:
     provider = open_provider(name)
     planned("Nadia", "Ali")
-    way_out = connect(f"esp:{name}?tracking=accepted")
+    way_out = ESP(parse(f"esp:{name}?tracking=accepted"))
     first, second = messages().values()
     way_out.stage(first)
     way_out.stage(second)
@@ -545,7 +546,7 @@ def test_the_operators_page_has_a_line_for_each_provider(settings: Any) -> None:
 def test_a_provider_that_goes_away_before_the_call_has_taken_nothing(planned: Any, open_provider: Open) -> None:
     provider = open_provider("amazon_ses")  # its calls do not use the connection that was tried out
     planned("Nadia")
-    way_out = connect("esp:amazon_ses")
+    way_out = ESP(parse("esp:amazon_ses"))
     message = messages()["reader0@example.com"]
     way_out.stage(message)
     provider.stop()
