@@ -20,13 +20,13 @@ from tests.processes import wait_until
 from tests.servers import MailServer
 from tests.test_planning import make_issue
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.postgresql, pytest.mark.timeout(600), pytest.mark.django_db(transaction=True)]
 
 EVENING = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 ONE_DAY = timedelta(days=1)
 ROUNDS, PLANNERS, BEATS = 50, 4, 2
-ZONES = ["Europe/Paris", "America/Montreal", "Asia/Tokyo", "Pacific/Kiritimati", "Australia/Lord_Howe"]
+ZONES = ["Europe/Paris", "America/Montreal", "Pacific/Kiritimati"]
 LOCK = 4711
 
 fork = multiprocessing.get_context("fork")
@@ -34,7 +34,7 @@ fork = multiprocessing.get_context("fork")
 
 @pytest.fixture
 def readers(publication: Any, reader: Reader) -> list[Subscriber]:
-    """Twenty readers in five zones, two of them weekly, with a sequence, a queue and a reserve to walk."""
+    """Twenty readers in three zones, two of them weekly, with a sequence, a queue and a reserve to walk."""
     lengths = {Series.Kind.SEQUENCE: 10, Series.Kind.DAILY: 25, Series.Kind.RESERVE: 10}
     for kind, length in lengths.items():
         welcome = kind == Series.Kind.SEQUENCE
@@ -69,11 +69,16 @@ def settle(at: datetime) -> None:
 
 def take_part(act: Callable[[datetime], None], turn: Any) -> None:
     connection.close()
-    for number in range(ROUNDS):
-        turn.wait(60)
-        act(EVENING + number * ONE_DAY)
-        turn.wait(60)
-    connection.close()
+    try:
+        for number in range(ROUNDS):
+            turn.wait()
+            act(EVENING + number * ONE_DAY)
+            turn.wait()
+    except BaseException:
+        turn.abort()  # so that nobody waits for it
+        raise
+    finally:
+        connection.close()
 
 
 def alone(rounds: int) -> list[tuple[Any, ...]]:
@@ -98,8 +103,8 @@ def test_planners_and_beats_at_once_plan_what_one_alone_plans(readers: list[Subs
     for process in crowd:
         process.start()
     for number in range(ROUNDS):
-        turn.wait(60)
-        turn.wait(60)
+        turn.wait()
+        turn.wait()
         settle(EVENING + number * ONE_DAY)
     for process in crowd:
         process.join(60)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,32 +17,29 @@ from newsletters.simulation.world import ZONES
 
 # The tables that grow with readers and with time, and the clocks
 LARGE = ["newsletters_clock", "newsletters_delivery", "newsletters_letter", "newsletters_tally"]
-PUBLICATIONS, DAYS, READERS, LETTERS = 1000, 100, 200, 20_000
-AT_MOST = 20
+PUBLICATIONS, DAYS, READERS = 1000, 50, 100
+AT_MOST = 22
 
 Statement = tuple[str, Any]
 
 
 @pytest.fixture
 def years(db: None) -> None:
-    """Clocks that strike in an hour, and what was sent, counted and written on a hundred days."""
+    """Clocks that strike in an hour, and what was sent, counted and written on fifty days."""
     now = timezone.now()
-    made = [
-        Publication(name="Idle", slug=f"idle-{number}", sender="idle@example.com") for number in range(PUBLICATIONS)
-    ]
-    publications = Publication.objects.bulk_create(made)
+    idle = (Publication(name="Idle", slug=f"idle-{number}", sender="i@example.com") for number in range(PUBLICATIONS))
+    made = Publication.objects.bulk_create(idle)
     at, rules = now + timedelta(hours=1), tzdata.IANA_VERSION
     Clock.objects.bulk_create(
         Clock(publication=one, zone=zone, next_date=at.date(), next_at=at, last_date=now.date(), rules=rules)
-        for one in publications
+        for one in made
         for zone in ZONES
     )
     past = [now - timedelta(days=days) for days in range(2, DAYS)]
-    Delivery.objects.bulk_create(sent(one, publications[0].pk, number) for one in past for number in range(READERS))
-    Tally.objects.bulk_create(tally(one, publication.pk) for one in past for publication in publications[:100])
-    Letter.objects.bulk_create(
-        letter(past[number % len(past)], publications[0].pk, number) for number in range(LETTERS)
-    )
+    each_day = [(at, number) for at in past for number in range(READERS)]
+    Delivery.objects.bulk_create(sent(at, made[0].pk, reader) for at, reader in each_day)
+    Letter.objects.bulk_create(letter(at, made[0].pk, f"{number}.{at:%m%d}@example.com") for at, number in each_day)
+    Tally.objects.bulk_create(tally(at, made[number].pk) for at, number in each_day)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
 
@@ -51,8 +48,7 @@ def sent(at: datetime, publication: int, reader: int) -> Delivery:
     return Delivery(local_date=at.date(), subscriber_id=reader, publication_id=publication, way="daily", **ended(at))
 
 
-def letter(at: datetime, publication: int, number: int) -> Letter:
-    address = f"reader{number}@example.com"
+def letter(at: datetime, publication: int, address: str) -> Letter:
     to = {"kind": "confirm", "cause": "once", "address": address, "address_key": address, "language": "en"}
     return Letter(publication_id=publication, **to, **ended(at))
 
@@ -82,27 +78,20 @@ def statements(act: Callable[[], object]) -> list[Statement]:
 
 def scanned(statement: Statement) -> set[str]:
     """Return the tables that a statement reads from one end to the other."""
-    explain, scan = {
-        "postgresql": ("EXPLAIN", r"Seq Scan on (\w+)"),
-        "sqlite": ("EXPLAIN QUERY PLAN", r"SCAN (\w+)(?! USING)\b"),
-    }[connection.vendor]
     with connection.cursor() as cursor:
-        cursor.execute(f"{explain} {statement[0]}", statement[1])
-        return set(re.findall(scan, "\n".join(str(row[-1]) for row in cursor.fetchall())))
+        cursor.execute(f"EXPLAIN {statement[0]}", statement[1])
+        return set(re.findall(r"Seq Scan on (\w+)", "\n".join(row[0] for row in cursor.fetchall())))
 
 
-def test_an_idle_tick_reads_no_large_table_from_end_to_end(years: None) -> None:
+# SQLite takes no partial index where the state is a parameter; it is for lists that may be read.
+@pytest.mark.postgresql
+def test_an_idle_tick_asks_little_and_reads_no_large_table_from_end_to_end(years: None) -> None:
     tasks.tick()
 
     asked = statements(tasks.tick)
 
-    for one in asked:
-        assert not scanned(one) & set(LARGE), one
+    assert [(one, tables) for one in asked if (tables := scanned(one) & set(LARGE))] == []
     assert len(asked) <= AT_MOST
-    assert datetime.now(UTC) < Clock.objects.earliest("next_at").next_at
-
-
-def test_a_scan_would_be_seen(years: None) -> None:
-    asked = statements(lambda: list(Clock.objects.filter(last_date=None)))
-
-    assert [scanned(one) for one in asked] == [{"newsletters_clock"}]
+    assert timezone.now() < Clock.objects.earliest("next_at").next_at
+    (every,) = statements(lambda: list(Clock.objects.filter(last_date=None)))
+    assert scanned(every) == {"newsletters_clock"}  # a scan would be seen
