@@ -73,7 +73,7 @@ class Life(RuleBasedStateMachine):
         self.faults = Armed()
         self.witness = Witness(self.faults, lambda pk: Subscriber.objects.get(pk=pk).leave(self.now))
         self.struck: dict[str, date] = {}
-        self.fixed: dict[date, int | None] = {}
+        self.fixed: dict[date, Any] = {}
         self.swept = True
 
     def teardown(self) -> None:
