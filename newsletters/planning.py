@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from datetime import date, datetime
 
+import tzdata
 from django.db import OperationalError, connection, transaction
 
 from newsletters import cascade, clock, digests, queue
@@ -51,6 +52,7 @@ class Plan:
 
 def tick(now: datetime) -> list[Plan]:
     """Plan every day whose hour has struck, one after another. Doing it twice, or in two places, adds nothing."""
+    follow_rules()
     plans: list[Plan] = []
     broken: set[int] = set()
     due = Clock.objects.filter(next_at__lte=now).order_by("next_at")
@@ -68,6 +70,34 @@ def tick(now: datetime) -> list[Plan]:
     return plans
 
 
+def follow_rules() -> None:
+    """Set right the clocks whose zone rules have changed since: what is promised may come sooner, or later.
+
+    Of several releases of tzdata at work, as in a rolling deployment, the newest has the last word.
+    """
+    right: list[int] = []
+    rows = Clock.objects.outdated().select_related("publication")
+    for row in rows.prefetch_related("publication__promise_changes"):
+        try:
+            aimed = row.publication.promise_from(row.next_date, row.zone)
+        except Exception:
+            log.exception("A clock could not be set right")
+            continue
+        if aimed == (row.next_date, row.next_at):
+            right.append(row.pk)
+        else:
+            set_right(row.pk, row.next_date, *aimed)
+    if right:
+        Clock.objects.outdated().filter(pk__in=right).update(rules=tzdata.IANA_VERSION)
+
+
+def set_right(pk: int, was: date, next_date: date, next_at: datetime) -> None:
+    # Whoever has struck this date meanwhile has set the clock for another one.
+    row = Clock.objects.filter(pk=pk, next_date=was)
+    if row.update(next_date=next_date, next_at=next_at, rules=tzdata.IANA_VERSION):
+        log.warning("Zone rules have changed: the next promise is due at %s", next_at)
+
+
 def claim(pk: int, now: datetime) -> Plan | None:
     """Move one clock to its next promise and plan the day it struck for, both or neither."""
     with transaction.atomic():
@@ -77,17 +107,15 @@ def claim(pk: int, now: datetime) -> Plan | None:
         # Planning is serialised for a publication: whoever comes second reads a clock that has moved on.
         publication = Publication.objects.select_for_update().get(pk=row.publication_id)
         row.refresh_from_db()
-        # The rules of the zone may have changed since its next promise was computed.
+        # Other rules or another hour may have set it.
         if (at := clock.instant(row.next_date, publication.promise_on(row.next_date).hour, row.zone)) > row.next_at:
-            row.next_at = at
-            row.save(update_fields=["next_at"])
+            row.aim(row.next_date, at)
         if row.next_at > now:
             return None
         queue.fix_days(publication, row.next_at, now)
         rows = plan(publication, row.zone, row.next_date, now)
-        row.last_date, following = row.next_date, row.next_date + clock.ONE_DAY
-        row.next_date, row.next_at = publication.promise_from(following, row.zone)
-        row.save(update_fields=["last_date", "next_date", "next_at"])
+        row.last_date = row.next_date
+        row.aim(*publication.promise_from(row.next_date + clock.ONE_DAY, row.zone), "last_date")
     log.info("%s: %d emails for %s in %s", publication.slug, rows, row.last_date, row.zone)
     return Plan(publication.slug, row.zone, row.last_date, rows)
 
