@@ -355,10 +355,11 @@ def filled(issue: Any) -> bytes:
 def remember(issue: Any) -> None:
     """Keep what the other senders need to make messages of the same size."""
     from newsletters import rendering
+    from newsletters.mime import Field
 
     RENDERED["message"] = filled(issue).decode()
     draft = rendering.render(issue)
-    fields = {marker: rendering.Field(*field) for marker, field in draft.slots.items()}
+    fields = {marker: Field(*field) for marker, field in draft.slots.items()}
     values = {"first_name": "FIRSTNAME", "leave_url": "LEAVEURL", "today": "Lundi", "since": "hier"}
     RENDERED["html"] = rendering.fill(draft.html, fields, values)
     RENDERED["text"] = rendering.fill(draft.text, fields, values)

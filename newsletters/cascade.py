@@ -22,6 +22,10 @@ PAST = "newsletters_delivery"
 REACHED = "walk.reached"
 ACTIVE = "status = 'active'"
 
+# NOT IN, which PostgreSQL computes once and looks up in a hash; a join would be asked for each reader anew.
+QUEUED = """entry.issue_id NOT IN (
+        SELECT id FROM newsletters_issue WHERE publication_id = %(publication)s AND state <> 'queued')"""
+
 
 def had(issue: str, past: str = PAST) -> str:
     """Return the SQL condition: this reader had, within this membership, an issue that holds a text of this one."""
@@ -31,8 +35,10 @@ def had(issue: str, past: str = PAST) -> str:
         SELECT 1 FROM {past} past
         WHERE past.issue_id = {issue} AND past.subscriber_id = reader.id AND {arrived("past")} LIMIT 1) IS NOT NULL
         OR {issue} IN (
-            SELECT mine.issue_id FROM newsletters_issuetext mine
-            JOIN newsletters_issuetext same ON same.text_id = mine.text_id AND same.issue_id <> mine.issue_id)
+            SELECT mine.issue_id FROM newsletters_text text
+            JOIN newsletters_issuetext mine ON mine.text_id = text.id
+            JOIN newsletters_issuetext same ON same.text_id = text.id AND same.issue_id <> mine.issue_id
+            WHERE text.publication_id = %(publication)s)
         AND (
             SELECT 1 FROM newsletters_issuetext mine
             JOIN newsletters_issuetext same ON same.text_id = mine.text_id
@@ -76,8 +82,7 @@ def first(series: str, past: str, condition: str = "true") -> str:
     """Return the SELECT of a series' first queued entry that this reader has not had."""
     return f"""
         SELECT entry.id FROM newsletters_entry entry
-        WHERE entry.series_id = {series} AND {condition} AND NOT {had("entry.issue_id", past)}
-            AND (SELECT issue.state FROM newsletters_issue issue WHERE issue.id = entry.issue_id) = 'queued'
+        WHERE entry.series_id = {series} AND {condition} AND {QUEUED} AND NOT {had("entry.issue_id", past)}
         ORDER BY entry.rank, entry.id LIMIT 1"""
 
 
@@ -115,21 +120,18 @@ def select(which: str, past: str = PAST, reached: str = REACHED, active: str = A
         JOIN {past} past ON past.issue_id = daily.issue_id
         JOIN reader ON reader.id = past.subscriber_id
         WHERE {arrived("past")}
-    ), unread AS MATERIALIZED (
-        SELECT reader.id, reader.member_since, step.entry_id,
-            CASE WHEN step.id IS NULL AND had_daily.id IS NULL THEN CAST(%(daily)s AS bigint) END AS daily_id
-        FROM reader
-        LEFT JOIN step ON step.id = reader.id
-        LEFT JOIN had_daily ON had_daily.id = reader.id
     ), reserve AS MATERIALIZED (
         SELECT id FROM newsletters_series WHERE publication_id = %(publication)s AND kind = 'reserve'
     ), choice AS MATERIALIZED (
-        SELECT reader.id, reader.daily_id, reader.entry_id, CASE
-            WHEN reader.entry_id IS NULL AND reader.daily_id IS NULL
+        SELECT reader.id, step.entry_id,
+            CASE WHEN step.id IS NULL AND had_daily.id IS NULL THEN CAST(%(daily)s AS bigint) END AS daily_id,
+            CASE WHEN step.id IS NULL AND (had_daily.id IS NOT NULL OR CAST(%(daily)s AS bigint) IS NULL)
             THEN ({first("(SELECT id FROM reserve)", past)}) END AS reserve_id
-        FROM unread reader
+        FROM reader
+        LEFT JOIN step ON step.id = reader.id
+        LEFT JOIN had_daily ON had_daily.id = reader.id
     ), moved AS MATERIALIZED (
-        SELECT id FROM newsletters_subscriber reader WHERE {which} AND {too_soon("reader", past)}
+        SELECT id FROM reader WHERE {too_soon("reader", past)}
     )
     SELECT choice.id AS subscriber_id, entry.id AS entry_id, COALESCE(choice.daily_id, entry.issue_id) AS issue_id,
         CASE WHEN choice.daily_id IS NOT NULL THEN 'daily' WHEN choice.entry_id IS NOT NULL THEN 'sequence'

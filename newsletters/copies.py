@@ -63,14 +63,14 @@ def maker(row: Any, clock: Clock) -> tuple[Callable[[Any], Message] | None, int 
     if issue.state != Issue.State.QUEUED:
         return None, None
     revision = rendering.revision_of(issue)
-    fill = rendering.blueprint(revision).fill
+    blueprint = rendering.blueprint(revision)
     write = postage.writer(issue.publication)
     sender = headers.addr_spec(issue.publication.sender)
 
     def make(claim: Any) -> Message:
         values = write(claim, clock())
         recipient = headers.addr_spec(claim.address)
-        return Message(claim.pk, values["message_id"], sender, recipient, fill(values))
+        return Message(claim.pk, values["message_id"], sender, recipient, blueprint.fill(values), blueprint, values)
 
     return make, revision.pk
 

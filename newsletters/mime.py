@@ -7,7 +7,7 @@ knows 8BITMIME or not.
 import html
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,6 +31,11 @@ class Field(NamedTuple):
     fallback: str = ""
     lead: str = ""
 
+    def spoken(self, values: Mapping[str, str]) -> str:
+        """Return what one reader reads in this place."""
+        value = headers.one_line(values.get(self.name, "")) or self.fallback
+        return self.lead + value if value else ""
+
 
 class Wire(bytes):
     """A message as it may go over the wire: every line ends with CRLF, and none begins with a dot."""
@@ -44,16 +49,22 @@ class Wire(bytes):
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """A message with gaps: `static` bytes, and between each two of them a slot."""
+    """A message with gaps: `static` bytes, and between each two of them a slot.
+
+    `text` and `html` are its parts before they were encoded, with a marker where each of the `fields` goes.
+    """
 
     static: tuple[bytes, ...]
     slots: tuple[Slot, ...]
+    text: str = ""
+    html: str = ""
+    fields: Mapping[str, Field] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         check(self.static)
 
-    def fill(self, values: Mapping[str, str]) -> Wire:
-        """Return the complete message for one reader: 7-bit, and ready for the wire."""
+    def fill(self, values: Mapping[str, str]) -> bytes:
+        """Return the complete message for one reader: 7-bit, and a Wire."""
         fillings = [slot(values) for slot in self.slots]
         check(fillings)
         pieces = [self.static[0]] * (2 * len(fillings) + 1)
@@ -74,7 +85,7 @@ def check(pieces: Iterable[bytes]) -> None:
 def blueprint(head: Iterable[bytes | Slot], text: str, markup: str, fields: Mapping[str, Field]) -> Blueprint:
     """Make the blueprint of a multipart/alternative message; `fields` says what each marker in the parts stands for."""
     opening = f'MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary="{BOUNDARY}"\r\n\r\n'
-    return _compact(
+    made = _compact(
         [
             *head,
             opening.encode(),
@@ -83,6 +94,7 @@ def blueprint(head: Iterable[bytes | Slot], text: str, markup: str, fields: Mapp
             f"--{BOUNDARY}--\r\n".encode(),
         ]
     )
+    return replace(made, text=text.strip() + "\n", html=markup.strip() + "\n", fields=fields)
 
 
 def _part(subtype: str, content: str, fields: Mapping[str, Field], escape: Callable[[str], str]) -> list[bytes | Slot]:

@@ -208,10 +208,9 @@ def retime(publication: Publication, first: date, now: datetime) -> None:
     publication = Publication.objects.get(pk=publication.pk)
     for row in Clock.objects.filter(publication=publication, next_date__gte=first):
         if row.last_date:
-            row.next_date, row.next_at = publication.promise_from(row.last_date + clock.ONE_DAY, row.zone)
+            row.aim(*publication.promise_from(row.last_date + clock.ONE_DAY, row.zone))
         else:
-            row.next_date, row.next_at = publication.next_promise(now, row.zone)
-        row.save(update_fields=["next_date", "next_at"])
+            row.aim(*publication.next_promise(now, row.zone))
 
 
 def apply(pk: int, now: datetime) -> bool:

@@ -4,11 +4,11 @@ import logging
 from dataclasses import dataclass
 from datetime import date, datetime
 
+import tzdata
 from django.db import OperationalError, connection, transaction
-from django.db.models import Exists, OuterRef
 
 from newsletters import cascade, clock, digests, queue
-from newsletters.models import Break, Clock, Delivery, Publication, Subscriber, Walk
+from newsletters.models import Break, Clock, Publication, Subscriber
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,18 @@ PLAN = f"""
     ON CONFLICT DO NOTHING
 """
 
+# Readers whom the sequences had nothing more for: the daily queue has them now. A walk that began since, on the same
+# date, is another membership's. The scalar subquery makes PostgreSQL ask the key for each walk; a join would be
+# planned as if the date were empty, which it was when statistics were last taken.
+END_WALKS = f"""
+    UPDATE newsletters_walk SET ended_at = %(due_at)s
+    WHERE ended_at IS NULL AND started_at <= %(due_at)s
+      AND subscriber_id IN (SELECT id FROM newsletters_subscriber WHERE {cascade.OF_A_ZONE} AND {cascade.ACTIVE})
+      AND (SELECT way FROM newsletters_delivery past
+           WHERE past.local_date = %(date)s AND past.subscriber_id = newsletters_walk.subscriber_id AND past.slot = 0
+             AND past.due_at = %(due_at)s) NOT IN ('sequence', 'digest')
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -40,6 +52,7 @@ class Plan:
 
 def tick(now: datetime) -> list[Plan]:
     """Plan every day whose hour has struck, one after another. Doing it twice, or in two places, adds nothing."""
+    follow_rules()
     plans: list[Plan] = []
     broken: set[int] = set()
     due = Clock.objects.filter(next_at__lte=now).order_by("next_at")
@@ -57,6 +70,34 @@ def tick(now: datetime) -> list[Plan]:
     return plans
 
 
+def follow_rules() -> None:
+    """Set right the clocks whose zone rules have changed since: what is promised may come sooner, or later.
+
+    Of several releases of tzdata at work, as in a rolling deployment, the newest has the last word.
+    """
+    right: list[int] = []
+    rows = Clock.objects.outdated().select_related("publication")
+    for row in rows.prefetch_related("publication__promise_changes"):
+        try:
+            aimed = row.publication.promise_from(row.next_date, row.zone)
+        except Exception:
+            log.exception("A clock could not be set right")
+            continue
+        if aimed == (row.next_date, row.next_at):
+            right.append(row.pk)
+        else:
+            set_right(row.pk, row.next_date, *aimed)
+    if right:
+        Clock.objects.outdated().filter(pk__in=right).update(rules=tzdata.IANA_VERSION)
+
+
+def set_right(pk: int, was: date, next_date: date, next_at: datetime) -> None:
+    # Whoever has struck this date meanwhile has set the clock for another one.
+    row = Clock.objects.filter(pk=pk, next_date=was)
+    if row.update(next_date=next_date, next_at=next_at, rules=tzdata.IANA_VERSION):
+        log.warning("Zone rules have changed: the next promise is due at %s", next_at)
+
+
 def claim(pk: int, now: datetime) -> Plan | None:
     """Move one clock to its next promise and plan the day it struck for, both or neither."""
     with transaction.atomic():
@@ -66,17 +107,15 @@ def claim(pk: int, now: datetime) -> Plan | None:
         # Planning is serialised for a publication: whoever comes second reads a clock that has moved on.
         publication = Publication.objects.select_for_update().get(pk=row.publication_id)
         row.refresh_from_db()
-        # The rules of the zone may have changed since its next promise was computed.
+        # Other rules or another hour may have set it.
         if (at := clock.instant(row.next_date, publication.promise_on(row.next_date).hour, row.zone)) > row.next_at:
-            row.next_at = at
-            row.save(update_fields=["next_at"])
+            row.aim(row.next_date, at)
         if row.next_at > now:
             return None
         queue.fix_days(publication, row.next_at, now)
         rows = plan(publication, row.zone, row.next_date, now)
-        row.last_date, following = row.next_date, row.next_date + clock.ONE_DAY
-        row.next_date, row.next_at = publication.promise_from(following, row.zone)
-        row.save(update_fields=["last_date", "next_date", "next_at"])
+        row.last_date = row.next_date
+        row.aim(*publication.promise_from(row.next_date + clock.ONE_DAY, row.zone), "last_date")
     log.info("%s: %d emails for %s in %s", publication.slug, rows, row.last_date, row.zone)
     return Plan(publication.slug, row.zone, row.last_date, rows)
 
@@ -92,7 +131,7 @@ def plan(publication: Publication, zone: str, day: date, now: datetime) -> int:
     values |= {"late_until": connection.ops.adapt_datetimefield_value(late_until)}
     values |= {"now": connection.ops.adapt_datetimefield_value(now)}
     rows = digests.plan(publication, due_at, values) + cascade.execute(PLAN, values)
-    end_walks(publication, zone, day, due_at)
+    cascade.execute(END_WALKS, values)
     digests.caught_up(publication, zone, day, due_at)
     return rows
 
@@ -101,13 +140,3 @@ def resume(publication: Publication, zone: str, day: date) -> None:
     """End the pauses that last until this date."""
     paused = Subscriber.objects.filter(publication=publication, zone=zone, status=Subscriber.Status.PAUSED)
     paused.filter(paused_until__lte=day).update(status=Subscriber.Status.ACTIVE, paused_until=None)
-
-
-def end_walks(publication: Publication, zone: str, day: date, at: datetime) -> None:
-    """End the walks of readers whom the sequences had nothing more for: the daily queue has them now."""
-    rows = Delivery.objects.filter(local_date=day, slot=0, due_at=at, subscriber_id=OuterRef("subscriber_id"))
-    handed_over = rows.exclude(way__in=[Delivery.Way.SEQUENCE, Delivery.Way.DIGEST])
-    readers = Subscriber.objects.mailable().filter(publication=publication, zone=zone)
-    # A walk that began since, on the same date, is another membership's.
-    walks = Walk.objects.filter(ended_at=None, started_at__lte=at, subscriber_id__in=readers.values("pk"))
-    walks.filter(Exists(handed_over)).update(ended_at=at)

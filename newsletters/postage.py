@@ -9,10 +9,10 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from newsletters import dates, links
+from newsletters.claims import Claim
 from newsletters.clock import local_date
 from newsletters.links import Purpose
 from newsletters.models import Delivery, Letter, Publication
-from newsletters.models.delivery import Claim
 from newsletters.rendering import capitalised
 
 

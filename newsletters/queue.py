@@ -75,10 +75,15 @@ def next_issue(publication: Publication, day: date) -> Issue | None:
 
 
 def skip(entry: Entry, now: datetime) -> Entry:
-    """Let the issue of the daily queue that has a date coming have the date after; the others keep their order."""
+    """Let the issue of the daily queue that has a date coming have the date after; the others keep their order.
+
+    One that has no date coming, because it was sent or taken out of the queue meanwhile, stays where it is.
+    """
     series = entry.series
     with series.editing():
         entry = series.entries.get(pk=entry.pk)
+        if not untaken(series.publication).filter(pk=entry.pk).exists():
+            return entry
         rows = untaken(series.publication).filter(pinned_date=None)
         behind = next((row for row in rows if (row.rank, row.pk) > (entry.rank, entry.pk)), None)
         if behind and entry.pinned_date is None:

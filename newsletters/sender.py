@@ -12,9 +12,10 @@ from typing import Any
 
 from django.db import transaction
 
+from newsletters.claims import Claim, End
 from newsletters.copies import Made, compose
 from newsletters.models import Delivery, Letter, Walk
-from newsletters.models.delivery import HAD, LEASE, Claim, End, OutgoingQuerySet, State
+from newsletters.models.delivery import HAD, LEASE, OutgoingQuerySet, State
 from newsletters.transports import Line, Outcome, Unreachable
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,8 @@ class Sender:
         settled: list[End] = []
         for row, outcome in ended:
             if outcome.state == State.RETRY:
-                at, both = now + delay(row.attempts), (State.LEASED, State.HANDOFF)
+                at = now + max(delay(row.attempts), timedelta(seconds=outcome.wait))
+                both = (State.LEASED, State.HANDOFF)
                 table.put_off([row.pk], self.owner, at, outcome.reply[:250], outcome.reason, both)
             elif outcome.state == State.PLANNED:
                 table.release([row.pk], self.owner)

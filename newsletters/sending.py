@@ -12,13 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
 
+from newsletters.claims import Claim
 from newsletters.models import Delivery, Letter, Relay
-from newsletters.models.delivery import Claim, OutgoingQuerySet
+from newsletters.models.delivery import OutgoingQuerySet
 from newsletters.sender import Sender, advance
 from newsletters.transports import Line, Transport, connect, line
 
@@ -82,7 +84,7 @@ def _senders(stack: ExitStack, clock: Clock, way_out: Callable[[str], Transport 
         if any(lane().filter(publications).due(now).exists() for lane in (_letters, _deliveries)):
             way = stack.enter_context(closing(line(way_out(relay.url))))
             owner = uuid.uuid4()
-            yield Sender(way, lambda size, mine=publications, me=owner: lease(size, mine, clock(), me), owner, clock)
+            yield Sender(way, partial(lease, relay, publications, owner, clock), owner, clock)
 
 
 def routes() -> Iterator[tuple[Relay, Q]]:
@@ -93,8 +95,9 @@ def routes() -> Iterator[tuple[Relay, Q]]:
     yield Relay.of(0), ~Q(publication__in=list(own)) if own else Q()
 
 
-def lease(size: int, publications: Q, now: datetime, owner: uuid.UUID) -> list[Any]:
-    """Claim a batch of one lane for one relay: no letter ever waits behind a daily send."""
+def lease(relay: Relay, publications: Q, owner: uuid.UUID, clock: Clock, size: int) -> list[Any]:
+    """Claim a batch of one lane for a relay: no letter ever waits behind a daily send."""
+    now = clock()
     letters = _letters().filter(publications).lease(size, now, owner)
     return letters or _deliveries().filter(publications).lease(size, now, owner)
 

@@ -204,9 +204,9 @@ class Conversation:
             self._secure()
         if verb == "DATA" and (reply or "").startswith("354"):
             text = self.until(b"\r\n.\r\n", before=b"\r\n")
-            if reply := self.server.answer("dot"):
-                if reply.startswith("250"):
-                    self.server.texts.append(text + b"\r\n")
+            reply = self.server.answer("dot")
+            if (reply or "").startswith("250"):
+                self.server.texts.append(text + b"\r\n")
             self.say(reply)
         if verb == "QUIT":
             raise HungUp

@@ -68,7 +68,8 @@ def test_it_keeps_a_name_beside_its_address(value: str) -> None:
     # Long names take several encoded words, between which Python's newer reader sees spaces.
     name = headers.one_line(value)
     if not re.search(rb"\?=\r\n =\?", line):
-        assert mailbox.display_name == name
+        # Python's reader makes one space of a space and a no-break space.
+        assert mailbox.display_name.split() == name.split()
     elif '"' not in name:
         assert legacy(line).removesuffix("<alice@example.com>").rstrip() == name
 

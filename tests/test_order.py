@@ -125,6 +125,15 @@ def test_an_issue_alone_that_is_skipped_leaves_its_date_dry(daily: Series) -> No
     assert [row[1] and row[1].subject for row in islice(to_come(daily), 3)] == [None, "a", None]
 
 
+def test_an_issue_that_has_no_date_coming_is_not_skipped(daily: Series) -> None:
+    Issue.objects.filter(subject="d").update(state=Issue.State.READY)
+
+    queue.skip(entry(daily, "d"), MONDAY - ONE_DAY)
+
+    assert order(daily) == "abcd"
+    assert entry(daily, "d").pinned_date is None
+
+
 def test_a_pinned_issue_that_is_skipped_keeps_off_the_dates_of_others(daily: Series) -> None:
     Entry.objects.filter(issue__subject="c").update(pinned_date=date(2026, 11, 23))
     Entry.objects.filter(issue__subject="d").update(pinned_date=date(2026, 11, 24))

@@ -3,7 +3,7 @@
 import re
 import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def message(key: int, data: bytes = BODY, recipient: str = "") -> Message:
 def send(url: str, *messages: Message, turns: int = 2000) -> dict[int, Outcome]:
     """Bring messages through a line, each handed off as soon as it is staged; return how they ended."""
     way = line(connect(url))
-    waiting, outcomes = list(messages), {}
+    waiting, outcomes = list(messages), dict[int, Outcome]()
     try:
         for _ in range(turns):
             while waiting and way.room > 0:
@@ -172,7 +172,7 @@ def test_a_login_that_is_refused_says_so(wire: Start) -> None:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ssl.SSLContext]:
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ssl.SSLContext]]:
     """Return what makes a server's certificate that is trusted here, for a name and a number of days."""
 
     def make(name: str = "IP:127.0.0.1", days: int = 2) -> ssl.SSLContext:
@@ -212,7 +212,7 @@ def test_mail_goes_through_tls(wire: Start, certificate: Any, tls: str) -> None:
 def test_a_wrong_certificate_is_refused(wire: Start, certificate: Any) -> None:
     server = wire(offers=["PIPELINING", "STARTTLS"], tls=certificate("DNS:other.example"))
 
-    with pytest.raises(Unreachable, match="(?i)certificate"):
+    with pytest.raises(Unreachable, match=r"(?i)certificate"):
         send(f"{server.url}?tls=starttls", message(1))
 
     assert "MAIL" not in server.verbs()
@@ -298,7 +298,7 @@ def test_a_message_that_breaks_every_connection_waits(wire: Start) -> None:
 
     outcomes = send(f"{server.url}?connections=3", *(message(key) for key in range(1, 9)))
 
-    assert states(outcomes) == {1: "sent", 2: "retry"} | {key: "sent" for key in range(3, 9)}
+    assert states(outcomes) == {1: "sent", 2: "retry"} | dict.fromkeys(range(3, 9), "sent")
 
 
 def test_whoever_hangs_up_after_the_dot_leaves_doubt_in_that_message_alone(wire: Start) -> None:

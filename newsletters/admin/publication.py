@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from newsletters import reserve as results
 from newsletters.admin.base import LedgerAdmin, RoomAdmin
 from newsletters.models import Clock, Entry, Heartbeat, Member, Publication, Relay, Series
 from newsletters.transports import TransportURLError, check_url
@@ -73,6 +74,18 @@ class SeriesAdmin(RoomAdmin):
     list_filter = ["publication", "kind"]
     search_fields = ["name"]
     prepopulated_fields = {"slug": ["name"]}
+    actions = ["rank_by_results"]
+
+    @admin.action(description=_("Rank the reserve by its past results"))
+    def rank_by_results(self, request: HttpRequest, series: QuerySet[Series]) -> None:
+        """Let what made the fewest readers leave come first. Every other kind of series has an order of its own."""
+        for reserve in series.filter(kind=Series.Kind.RESERVE):
+            results.rank_by_results(reserve)
+            text = _("“%(series)s”: what made the fewest readers leave comes first now.")
+            self.message_user(request, text % {"series": reserve})
+        if others := series.exclude(kind=Series.Kind.RESERVE):
+            text = _("“%(series)s” keeps its order: only the reserve is ranked by results.")
+            self.message_user(request, text % {"series": ", ".join(map(str, others))}, messages.WARNING)
 
     def get_inlines(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         many = obj is not None and obj.entries.all()[: LONGEST_INLINE + 1].count() > LONGEST_INLINE

@@ -1,9 +1,9 @@
 import base64
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 from cryptography.fernet import Fernet
 from django.conf import settings
@@ -12,6 +12,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
+from newsletters.claims import Claim, End
 from newsletters.models.issue import Issue, Revision
 from newsletters.models.publication import Publication
 from newsletters.models.series import Entry
@@ -77,15 +78,6 @@ OPEN = (State.PLANNED, State.LEASED, State.RETRY)
 HAD = (State.HANDOFF, State.SENT, State.UNCERTAIN)
 
 
-class End(NamedTuple):
-    """How a row ended: its key, and what is written down."""
-
-    pk: Any
-    state: str
-    reason: str = ""
-    reply: str = ""
-
-
 def array(values: Iterable[Any]) -> str:
     """Write a PostgreSQL array; psycopg's own way takes several times as long."""
     return "{" + ",".join([_element(value) for value in values]) + "}"
@@ -106,7 +98,8 @@ def _server_cursor() -> Any:
 
     connection.ensure_connection()
     connection.connection.prepare_threshold = 2
-    return connection.make_cursor(Cursor(connection.connection))
+    cursor: Any = Cursor(connection.connection)
+    return connection.make_cursor(cursor)
 
 
 class OutgoingQuerySet(models.QuerySet[Any]):
@@ -180,7 +173,7 @@ class OutgoingQuerySet(models.QuerySet[Any]):
 
     @property
     def _table(self) -> str:
-        return self.model._meta.db_table
+        return str(self.model._meta.db_table)
 
     def _key(self, alias: str = "") -> str:
         return ", ".join(f"{alias}{name}" for name in self.KEY)
@@ -306,37 +299,6 @@ class Outgoing(models.Model):
         abstract = True
 
 
-class Claim(NamedTuple):
-    """A leased delivery, with what it takes to write and to settle it; no more is read of a reader."""
-
-    local_date: date
-    subscriber_id: int
-    slot: int
-    publication_id: int
-    way: str
-    issue_id: int
-    series_id: int | None
-    rank: int | None
-    attempts: int
-    address: str
-    first_name: str
-    zone: str
-    began: datetime
-
-    @property
-    def pk(self) -> tuple[date, int, int]:
-        return self[:3]
-
-    @classmethod
-    def of(cls, delivery: "Delivery") -> "Claim":
-        """Return what `claimed` reads."""
-        reader, key = delivery.subscriber, (delivery.local_date, delivery.subscriber_id, delivery.slot)
-        began, entry = reader.member_since or reader.created_at, delivery.entry
-        walk = (entry.series_id, entry.rank) if entry else (None, None)
-        what = (delivery.publication_id, delivery.way, delivery.issue_id or 0, *walk, delivery.attempts)
-        return cls(*key, *what, reader.address, reader.first_name, reader.zone, began)
-
-
 class DeliveryQuerySet(OutgoingQuerySet):
     KEY = {"local_date": "date", "subscriber_id": "bigint", "slot": "bigint"}
     # As a value, so that the planner cannot make a join of it: with old statistics it read every reader there is.
@@ -357,14 +319,14 @@ class DeliveryQuerySet(OutgoingQuerySet):
                 f"""
                 WITH due AS MATERIALIZED ({sql}), mine AS (
                     UPDATE newsletters_delivery d SET state = 'leased', owner = %s,
-                        leased_until = statement_timestamp() + %s
+                        leased_until = statement_timestamp() + %s::interval
                     FROM due WHERE ({self._key("d.")}) = ({self._key("due.")})
                     RETURNING {self._key("d.")}, d.publication_id, d.way, d.issue_id, d.entry_id, d.attempts)
                 SELECT {self._key("mine.")}, mine.publication_id, way, mine.issue_id, e.series_id, e.rank, attempts,
                     r.address, r.first_name, r.zone, coalesce(r.member_since, r.created_at)
                 FROM mine JOIN newsletters_subscriber r ON r.id = mine.subscriber_id
                 LEFT JOIN newsletters_entry e ON e.id = mine.entry_id""",
-                [*parameters, owner, LEASE],
+                [*parameters, owner, str(LEASE)],
             )
             return [Claim(*row) for row in cursor.fetchall()]
 

@@ -1,5 +1,6 @@
 from datetime import date, datetime, time, timedelta
 
+import tzdata
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
@@ -20,16 +21,12 @@ class ClockManager(models.Manager["Clock"]):
         """Start the clock of a zone that has its first reader, and the author's own: it fixes each date's issue."""
         for one in {zone, publication.zone}:
             next_date, next_at = publication.next_promise(now, one)
-            start = {"next_date": next_date, "next_at": next_at}
+            start = {"next_date": next_date, "next_at": next_at, "rules": tzdata.IANA_VERSION}
             self.get_or_create(publication=publication, zone=one, defaults=start)
 
-    def correct(self) -> None:
-        """Set right the clocks of zones whose rules have changed since their next promise was computed."""
-        rows = self.select_related("publication").prefetch_related("publication__promise_changes")
-        for row in rows.iterator(chunk_size=1000):
-            at = clock.instant(row.next_date, row.publication.promise_on(row.next_date).hour, row.zone)
-            if at != row.next_at:
-                self.filter(pk=row.pk, next_date=row.next_date).update(next_at=at)
+    def outdated(self) -> models.QuerySet["Clock"]:
+        """Return the clocks that older zone rules have set."""
+        return self.filter(rules__lt=tzdata.IANA_VERSION)
 
     def reset(self, publication: Publication, now: datetime) -> None:
         """Set every clock of a publication anew, after its promise changed.
@@ -40,8 +37,7 @@ class ClockManager(models.Manager["Clock"]):
             first = clock.local_date(now, row.zone)
             if row.last_date:
                 first = max(first, row.last_date + clock.ONE_DAY)
-            row.next_date, row.next_at = publication.promise_from(first, row.zone)
-            row.save(update_fields=["next_date", "next_at"])
+            row.aim(*publication.promise_from(first, row.zone))
 
 
 class Clock(models.Model):
@@ -52,16 +48,25 @@ class Clock(models.Model):
     next_date = models.DateField()
     next_at = models.DateTimeField()
     last_date = models.DateField(null=True)
+    rules = models.CharField(max_length=10, db_default="", editable=False)  # the tzdata that set it, such as 2026f
 
     objects = ClockManager()
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["publication", "zone"], name="clock_once")]
-        # The tick asks for what is due.
-        indexes = [models.Index(fields=["next_at"], name="clock_due")]
+        # The tick asks for what is due, and for what older zone rules have set.
+        indexes = [
+            models.Index(fields=["next_at"], name="clock_due"),
+            models.Index(fields=["rules"], name="clock_rules"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.publication} {self.zone} {self.next_at:%Y-%m-%d %H:%M}"
+
+    def aim(self, next_date: date, next_at: datetime, *struck: str) -> None:
+        """Set when this clock strikes next; `struck` names what else has changed."""
+        self.next_date, self.next_at, self.rules = next_date, next_at, tzdata.IANA_VERSION
+        self.save(update_fields=["next_date", "next_at", "rules", *struck])
 
 
 class Break(models.Model):

@@ -4,10 +4,12 @@ A `Transport` is one small class behind three steps: stage, hand off, close. A `
 a time and says by and by what became of them; `InTurn` makes a line of any transport.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from newsletters.mime import Blueprint
 
 # With +TOKEN behind it, a local part may have 64 characters (RFC 5321 section 4.5.3.1.1).
 LONGEST_VERP = 13
@@ -23,13 +25,18 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message, complete: `data` are its bytes with CRLF line ends, not yet dot-stuffed."""
+    """One message, complete: `data` are its bytes with CRLF line ends, not yet dot-stuffed.
+
+    What it was made of, where many share it, is for those who send one text with many values.
+    """
 
     key: Any
     message_id: str
     sender: str
     recipient: str
     data: bytes
+    blueprint: Blueprint | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def token(self) -> str:
@@ -39,11 +46,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a message: `state` is sent, retry, failed, uncertain, or planned (never left us)."""
+    """What became of a message: `state` is sent, retry, failed, uncertain, or planned (never left us).
+
+    `wait` is for how many seconds the server wants to be left alone.
+    """
 
     state: str
     reason: str = ""
     reply: str = ""
+    wait: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +70,9 @@ class Options:
 
 
 class Transport(Protocol):
-    """`group` is how many messages are staged before one commit hands them all off."""
-
-    group: int
+    @property
+    def group(self) -> int:
+        """How many messages are staged before one commit hands them all off; asked after each."""
 
     def stage(self, message: Message) -> Outcome | None:
         """Bring everything but the end to the server; an outcome here means it goes no further.
@@ -113,9 +124,12 @@ class InTurn:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self.group = transport.group
         self.staged: list[Any] = []
         self.ended: dict[Any, Outcome] = {}
+
+    @property
+    def group(self) -> int:
+        return self.transport.group
 
     @property
     def room(self) -> int:
@@ -175,6 +189,11 @@ def check_url(url: str) -> None:
         raise TransportURLError("names no server. Give smtp://USER:PASSWORD@HOST:PORT or esp:PROVIDER.")
     if options.query.get("tls", "none") not in {"none", "starttls", "ssl"}:
         raise TransportURLError("has an unknown tls. Give tls=starttls, tls=ssl or tls=none.")
+    if options.scheme == "esp":
+        from newsletters.transports import providers
+
+        if fault := providers.fault(options):
+            raise TransportURLError(fault)
     connections = options.query.get("connections", "4")
     if not connections.isdecimal() or not 1 <= int(connections) <= 100:
         raise TransportURLError("has an unknown number of connections. Give connections=1 to connections=100.")

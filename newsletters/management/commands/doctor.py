@@ -73,9 +73,25 @@ def worker() -> str:
 
 def mail_server() -> str:
     options = transports.parse(settings.MAIL_URL)
+    if options.scheme == "esp":
+        return provider(options)
     if options.scheme != "smtp":
         return ""
     return unreachable(options.host, options.port or (465 if options.query.get("tls") == "ssl" else 25))
+
+
+def provider(options: transports.Options) -> str:
+    """Look whether everything that a provider asks for is there, and whether it answers."""
+    from newsletters.transports.esp import ESP
+
+    way_out = ESP(options)
+    try:
+        way_out.reach()
+    except transports.Unreachable as error:
+        return f"{options.host} cannot be used: {error}"
+    finally:
+        way_out.close()
+    return ""
 
 
 def address() -> str:

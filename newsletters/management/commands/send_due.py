@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from newsletters import planning, sending
+from newsletters import planning, promise, sending
 from newsletters.models import Delivery, Letter
 from newsletters.models.delivery import WAITING
 
@@ -37,12 +37,14 @@ class Command(BaseCommand):
         return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
     def round(self, shift: Any) -> Counter[str]:
-        for plan in planning.tick(timezone.now() + shift):
+        plans = planning.tick(timezone.now() + shift)
+        for plan in plans:
             self.stdout.write(f"{plan.publication}: {plan.rows} emails planned for {plan.date} in {plan.zone}")
         sending.sweep(timezone.now() + shift)
         done: Counter[str] = Counter()
         while ended := sending.drain(lambda: timezone.now() + shift, report=self.show):
             done += ended
+        promise.tick(timezone.now() + shift, plans)
         return done
 
     def show(self, done: Counter[str]) -> None:

@@ -98,9 +98,7 @@ class SMTP:
             if session.current or session.dotted or session.expected:
                 self._hang_up(session)
             else:
-                session.leaving = True
-                session.commands.append(("RSET", b"QUIT\r\n"))
-                session._say()
+                session.quit()
         deadline = time.monotonic() + QUIT_SECONDS
         while self.sessions and (left := deadline - time.monotonic()) > 0:
             for key, _events in self.selector.select(left):
@@ -108,6 +106,9 @@ class SMTP:
                     self._hang_up(key.data)
         for session in list(self.sessions):
             self._hang_up(session)
+        self._close()
+
+    def _close(self) -> None:
         self.selector.close()
         self.clapper.close()
         self.bell.close()

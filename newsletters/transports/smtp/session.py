@@ -58,6 +58,10 @@ class Session:
                 self._envelope(following)
         self._say()
 
+    def quit(self) -> None:
+        self.leaving = True
+        self._write(b"QUIT\r\n")
+
     def unfit(self, message: Message) -> Outcome | None:
         if "SMTPUTF8" not in self.offers and not (message.recipient + message.sender).isascii():
             return Outcome("failed", "address", "553 5.6.7 This mail server takes no address with such letters.")
