@@ -78,16 +78,20 @@ class Drill:
                 "MAIL_URL": f"smtp://127.0.0.1:{slow.port}?connections={self.connections}",
                 "DATA_DIR": str(place / "var"),
             }
+            self.broker_url = self.environment["REDIS_URL"]
             self.prepare()
             self.crew = Crew(self.kind, place / "crew.log", self.environment)
             stack.callback(self.crew.end)
             for _ in range(WORKERS):
                 self.crew.start()
-            pace = threading.Thread(target=self.keep_pace, daemon=True)
-            pace.start()
-            stack.callback(pace.join)
-            stack.callback(self.stopping.set)
+            self.keep_pace_beside(stack)
             yield
+
+    def keep_pace_beside(self, stack: ExitStack) -> None:
+        pace = threading.Thread(target=self.keep_pace, daemon=True)
+        pace.start()
+        stack.callback(pace.join)
+        stack.callback(self.stopping.set)
 
     # The database
 
@@ -282,10 +286,9 @@ class Ours(Drill):
             self.publication,
             self.readers,
         )
-        os.environ["REDIS_URL"] = self.environment["REDIS_URL"]
         from celery import Celery
 
-        self.wake_ups = Celery("drill", broker=self.environment["REDIS_URL"])
+        self.wake_ups = Celery("drill", broker=self.broker_url)
 
     def plan(self, day: int) -> None:
         from django.db import connection
@@ -503,7 +506,7 @@ class TaskPerMessage(MarkAfterSend):
     def prepare(self) -> None:
         from celery import Celery
 
-        self.app = Celery("baseline", broker=self.environment["REDIS_URL"])
+        self.app = Celery("baseline", broker=self.broker_url)
 
     def plan(self, day: int) -> None:
         self.subject = f"Pas {day}"

@@ -118,10 +118,12 @@ def smtp_sink(record: Path, address: str = "127.0.0.1", before: tuple[str, ...] 
     return Server(command, port if address == "127.0.0.1" else 0, record.parent / "smtp-sink.log")
 
 
-def slow(port: int, milliseconds: float, folder: Path, address: str = "127.0.0.1") -> Server:
+def slow(
+    port: int, milliseconds: float, folder: Path, address: str = "127.0.0.1", before: tuple[str, ...] = ()
+) -> Server:
     """Prepare a relay of bytes before a mail server: whatever the server says comes so much later."""
     mine = free_port()
-    command: list[str | Path] = [sys.executable, __file__, str(mine), str(port), str(milliseconds), address]
+    command: list[str | Path] = [*before, sys.executable, __file__, str(mine), str(port), str(milliseconds), address]
     return Server(command, mine if address == "127.0.0.1" else 0, folder / "slow.log")
 
 
@@ -155,12 +157,16 @@ def read(record: Path) -> Counter[Taken]:
     """Count what the mail server took, and forget its files. A file that lacks the blank line at its end never saw the
     final dot: the server, or the sender, died before."""
     taken = Counter[Taken]()
-    for file in record.iterdir():
-        data = file.read_bytes()
+    for file in list(record.iterdir()):
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            # It hears only now that the sender hung up, and has taken its file back.
+            continue
         if data.endswith((b"--\n\n", b"Fin.\n\n")):
             found = [pattern.search(data) for pattern in (RECIPIENT, SUBJECT, MESSAGE_ID)]
             taken[Taken(*[match[1].decode().strip() if match else "" for match in found])] += 1
-        file.unlink()
+        file.unlink(missing_ok=True)
     return taken
 
 

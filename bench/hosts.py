@@ -1,0 +1,220 @@
+"""Send from two hosts while one is cut off: `python bench/hosts.py [--readers N] [--json FILE]`. As root, on Linux.
+
+Each host is a network namespace: two with workers, one with PostgreSQL, one with the broker, one with the mail server.
+One worker host loses its cable to one of these in the middle of a day, and gets it back later; the day must end without
+its help, and then with it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench import ground, servers
+from bench.crew import Crew
+from bench.drill import CONNECTIONS, Ours
+from bench.table import heading
+
+SERVICES = ("database", "broker", "mail")
+HOSTS = ("one", "two")
+
+
+class Network:
+    """Namespaces with a cable from each worker host to each service. Nothing of the machine's own is touched."""
+
+    def __init__(self) -> None:
+        self.mark = f"funnel{os.getpid()}"
+
+    def name(self, host: str) -> str:
+        return f"{self.mark}-{host}"
+
+    def inside(self, host: str) -> tuple[str, ...]:
+        return ("ip", "netns", "exec", self.name(host))
+
+    def address(self, service: str) -> str:
+        return f"10.77.{SERVICES.index(service)}.1"
+
+    @contextmanager
+    def laid(self) -> "Iterator[Network]":
+        try:
+            for host in (*SERVICES, *HOSTS):
+                ip("netns", "add", self.name(host))
+                ip("-n", self.name(host), "link", "set", "lo", "up")
+            for service in SERVICES:
+                self.lay(service)
+            yield self
+        finally:
+            for host in (*SERVICES, *HOSTS):
+                subprocess.run(["ip", "netns", "del", self.name(host)], check=False, stderr=subprocess.DEVNULL)
+
+    def lay(self, service: str) -> None:
+        """A switch at the service, and a cable to it from each worker host."""
+        there = self.name(service)
+        ip("-n", there, "link", "add", "switch", "type", "bridge")
+        ip("-n", there, "addr", "add", f"{self.address(service)}/24", "dev", "switch")
+        ip("-n", there, "link", "set", "switch", "up")
+        for number, host in enumerate(HOSTS, 11):
+            here = self.name(host)
+            ip("-n", there, "link", "add", host, "type", "veth", "peer", "name", service, "netns", here)
+            ip("-n", there, "link", "set", host, "master", "switch", "up")
+            ip("-n", here, "addr", "add", f"10.77.{SERVICES.index(service)}.{number}/24", "dev", service)
+            ip("-n", here, "link", "set", service, "up")
+
+    def cut(self, service: str, host: str) -> None:
+        ip("-n", self.name(service), "link", "set", host, "down")
+
+    def mend(self, service: str, host: str) -> None:
+        ip("-n", self.name(service), "link", "set", host, "up")
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+class Hosts(Ours):
+    """The same day as in the drill on one machine, with the workers on two hosts."""
+
+    def __init__(self, readers: int, seed: int, folder: Path, network: Network) -> None:
+        super().__init__(readers, seed, folder, CONNECTIONS)
+        self.network = network
+        self.crews: dict[str, Crew] = {}
+
+    @contextmanager
+    def grounds(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            place = self.folder / self.kind
+            place.mkdir()
+            place.chmod(0o755)
+            self.record, net = place / "record", self.network
+            data, mail = net.address("database"), net.address("mail")
+            self.postgresql = ground.postgresql(place, data, as_nobody(net.inside("database")))
+            self.redis = ground.redis(place, net.address("broker"), net.inside("broker"))
+            self.sink = ground.smtp_sink(self.record, mail, net.inside("mail"))
+            slow = ground.slow(self.sink.port, 4, place, mail, net.inside("mail"))
+            for server in (self.postgresql, self.redis, self.sink, slow):
+                stack.enter_context(server.running(15))
+            # The drill itself stands outside: it asks through sockets in the file system.
+            self.broker_url = f"redis+socket://{place}/redis.sock"
+            database = f"{self.postgresql.port}/postgres"
+            self.database_url = f"postgres://postgres@%2F{str(place / 'data')[1:].replace('/', '%2F')}:{database}"
+            assert ground.until((place / "data" / f".s.PGSQL.{self.postgresql.port}").exists)
+            self.environment = {name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ}
+            self.environment |= {
+                "DATABASE_URL": f"postgres://postgres@{data}:{database}",
+                "REDIS_URL": f"redis://{net.address('broker')}:{self.redis.port}/0",
+                "MAIL_URL": f"smtp://{mail}:{slow.port}?connections={CONNECTIONS}",
+                "DATA_DIR": str(place / "var"),
+            }
+            self.prepare()
+            for host in HOSTS:
+                crew = Crew("ours", place / f"{host}.log", self.environment, net.inside(host))
+                self.crews[host] = crew
+                stack.callback(crew.end)
+                crew.start()
+            self.crew = self.crews["one"]
+            self.keep_pace_beside(stack)
+            yield
+
+    def of(self, host: str) -> tuple[int, int]:
+        """Return how many rows a host's workers hold, before and after their hand-off."""
+        rows = self.query(
+            """SELECT state, count(*) FROM newsletters_delivery JOIN drill_holder USING (owner)
+            WHERE name = ANY(%s) AND state IN ('leased', 'handoff') GROUP BY 1""",
+            list(self.crews[host].pids),
+        )
+        states = dict(rows)
+        return states.get("leased", 0), states.get("handoff", 0)
+
+    def cut_off(self, service: str) -> dict[str, int]:
+        """Cut host "one" off in the middle of a day; let its leases run out, and the day end; mend, and look again."""
+        self.count.days += 1
+        self.plan(self.count.days)
+        self.let_pass(self.readers / 8)
+        landed = ground.until(lambda: sum(self.of("one")), 20)
+        self.network.cut(service, "one")
+        time.sleep(1)
+        stuck = self.of("one")
+        # Five minutes pass for a lease, eleven for a hand-off.
+        taken = 0
+        for _ in range(100):
+            taken += sum(self.held(*self.crews["one"].pids)) if service != "broker" else 0
+            time.sleep(0.3)
+            if not self.open():
+                break
+        left = self.open()
+        self.network.mend(service, "one")
+        time.sleep(3)
+        self.finish()
+        self.taken += ground.read(self.record)
+        before = self.count.doubled, self.count.lost, self.count.uncertain
+        self.close()
+        after = self.count.doubled, self.count.lost, self.count.uncertain
+        doubled, lost, uncertain = (now - then for now, then in zip(after, before, strict=True))
+        told = {"landed": int(landed), "held": sum(stuck), "taken_over": taken, "left": left}
+        return told | {"doubled": doubled, "lost": lost, "uncertain": uncertain}
+
+
+def as_nobody(before: tuple[str, ...]) -> tuple[str, ...]:
+    return (
+        (*before, "setpriv", f"--reuid={ground.USER}", f"--regid={ground.USER}", "--clear-groups")
+        if ground.USER
+        else before
+    )
+
+
+def able() -> str:
+    """Return why this cannot run here, or nothing."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    if shutil.which("ip") is None:
+        return "no ip: apt-get install iproute2"
+    tried = subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True)
+    return "" if tried.returncode == 0 else "this kernel gives no network namespaces"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--readers", type=int, default=3_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    wanted = parser.parse_args()
+    if why := able():
+        sys.exit(why)
+    print(heading("two worker hosts, one host each for PostgreSQL, broker and mail"), flush=True)
+    with servers.place() as folder, Network().laid() as network:
+        drill = Hosts(wanted.readers, wanted.seed, folder, network)
+        with drill.grounds():
+            found = {service: drill.cut_off(service) for service in SERVICES}
+    sys.exit(report(found, drill.count.after, wanted))
+
+
+def report(found: dict[str, dict[str, int]], after: tuple[int, int], wanted: argparse.Namespace) -> int:
+    columns = ("held", "taken_over", "doubled", "lost", "uncertain")
+    print(f"{'cut off from':<14}" + "".join(f"{name.replace('_', ' '):>14}" for name in columns))
+    for service, told in found.items():
+        print(f"{service:<14}" + "".join(f"{told[name]:>14}" for name in columns))
+    print(f"after settling by the record: {after[0]} doubled, {after[1]} lost, 0 uncertain")
+    if wanted.json:
+        lines = (
+            {"case": f"ours cut off from {name}", "readers": wanted.readers} | told for name, told in found.items()
+        )
+        wanted.json.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    total = Counter[str]()
+    for told in found.values():
+        total.update(told)
+    good = total["landed"] == len(found) and total["doubled"] == total["lost"] == total["left"] == 0 == sum(after)
+    print("0 doubled, 0 silently lost." if good else f"WRONG: {dict(total)}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    main()
