@@ -151,14 +151,18 @@ class Drill:
     def run(self, faults: list[str]) -> Count:
         """Let all faults land, as many days as that takes, and then the last day come to its end."""
         started, done, shown = time.monotonic(), 0, time.monotonic()
+        # Whoever cannot wait gets the count of what has landed.
+        signal.signal(signal.SIGTERM, lambda number, frame: faults.clear())
         while faults or not self.count.days:
             self.count.days += 1
             self.plan(self.count.days)
             while faults and self.open():
-                self.let_pass(self.random.uniform(0, self.readers / 50))
-                if getattr(self, faults[-1].replace(" ", "_"))():
-                    self.count.landed[faults.pop()] += 1
+                self.let_pass(self.random.uniform(0, self.readers / 100))
+                name = faults[-1] if faults else "kill"
+                if getattr(self, name)():
+                    self.count.landed[name] += 1
                     done += 1
+                    del faults[-1:]
                 if time.monotonic() > shown + 20:
                     shown = time.monotonic()
                     print(

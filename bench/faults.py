@@ -101,7 +101,10 @@ def verdict(counts: list[Count], wanted: argparse.Namespace) -> int:
         wrong += [f"{count.doubled} doubled"] * bool(count.doubled) + [f"{count.lost} lost"] * bool(count.lost)
         wrong += [f"after settling: {count.after}"] * (count.after != (0, 0))
         wrong += [f"{count.uncertain} uncertain, more than {count.bound}"] * (count.uncertain > count.bound)
-        if 5 * count.landed["killed in doubt"] < wanted.kills:
+        kills = count.landed["kill"] + count.landed["kill_after_hand_off"]
+        if kills < wanted.kills:
+            wrong.append(f"ended early: {kills} of {wanted.kills} kills")
+        if 5 * count.landed["killed in doubt"] < kills:
             wrong.append("fewer than a fifth of the kills came between hand-off and settling")
         if wanted.random and count.uncertain * 50 > count.days * count.readers:
             wrong.append("more than 2% are uncertain")

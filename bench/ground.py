@@ -35,8 +35,10 @@ SETTINGS = {
 class Server:
     """A server's process, and how to have it again after it died."""
 
-    def __init__(self, command: list[str | Path], port: int, log: Path, user: int | None = None) -> None:
-        self.command, self.port, self.log, self.user = command, port, log, user
+    def __init__(
+        self, command: list[str | Path], port: int, log: Path, user: int | None = None, here: bool = True
+    ) -> None:
+        self.command, self.port, self.log, self.user, self.here = command, port, log, user, here
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -50,7 +52,7 @@ class Server:
                 stderr=output,
                 preexec_fn=die_with_parent,
             )
-        if self.port:
+        if self.here:
             wait_for(self.port, self.process, self.log)
 
     def end(self, number: int = signal.SIGKILL) -> None:
@@ -87,14 +89,14 @@ def postgresql(folder: Path, address: str = "127.0.0.1", before: tuple[str, ...]
     server: list[str | Path] = [*before, programs / "postgres", "-D", data, "-p", str(port)]
     for name, value in SETTINGS.items() | {("listen_addresses", address), ("unix_socket_directories", str(data))}:
         server += ["-c", f"{name}={value}"]
-    return Server(server, port if address == "127.0.0.1" else 0, folder / "postgresql.log", None if before else USER)
+    return Server(server, port, folder / "postgresql.log", None if before else USER, not before)
 
 
 def redis(folder: Path, address: str = "127.0.0.1", before: tuple[str, ...] = ()) -> Server:
     port = free_port()
     command: list[str | Path] = [*before, redis_program(), "--port", str(port), "--bind", address, "--save", ""]
     command += ["--dir", folder, "--protected-mode", "no", "--unixsocket", str(folder / "redis.sock")]
-    return Server(command, port if address == "127.0.0.1" else 0, folder / "redis.log")
+    return Server(command, port, folder / "redis.log", here=not before)
 
 
 def smtp_sink(record: Path, address: str = "127.0.0.1", before: tuple[str, ...] = ()) -> Server:
@@ -115,7 +117,7 @@ def smtp_sink(record: Path, address: str = "127.0.0.1", before: tuple[str, ...] 
         f"{address}:{port}",
         "1000",
     ]
-    return Server(command, port if address == "127.0.0.1" else 0, record.parent / "smtp-sink.log")
+    return Server(command, port, record.parent / "smtp-sink.log", here=not before)
 
 
 def slow(
@@ -124,7 +126,7 @@ def slow(
     """Prepare a relay of bytes before a mail server: whatever the server says comes so much later."""
     mine = free_port()
     command: list[str | Path] = [*before, sys.executable, __file__, str(mine), str(port), str(milliseconds), address]
-    return Server(command, mine if address == "127.0.0.1" else 0, folder / "slow.log")
+    return Server(command, mine, folder / "slow.log", here=not before)
 
 
 def until(question: Callable[[], object], seconds: float = 30, pause: float = 0.005) -> bool:

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -101,7 +102,7 @@ class Hosts(Ours):
             self.sink = ground.smtp_sink(self.record, mail, net.inside("mail"))
             slow = ground.slow(self.sink.port, 4, place, mail, net.inside("mail"))
             for server in (self.postgresql, self.redis, self.sink, slow):
-                stack.enter_context(server.running(15))
+                stack.enter_context(server.running(signal.SIGQUIT))
             # The drill itself stands outside: it asks through sockets in the file system.
             self.broker_url = f"redis+socket://{place}/redis.sock"
             database = f"{self.postgresql.port}/postgres"
@@ -141,25 +142,25 @@ class Hosts(Ours):
         self.let_pass(self.readers / 8)
         landed = ground.until(lambda: sum(self.of("one")), 20)
         self.network.cut(service, "one")
+        cut_at = time.monotonic()
         time.sleep(1)
-        stuck = self.of("one")
-        # Five minutes pass for a lease, eleven for a hand-off.
-        taken = 0
-        for _ in range(100):
-            taken += sum(self.held(*self.crews["one"].pids)) if service != "broker" else 0
-            time.sleep(0.3)
-            if not self.open():
-                break
-        left = self.open()
+        stuck = sum(self.of("one"))
+        while self.open() and time.monotonic() - cut_at < 40:
+            if service != "broker":
+                # Five minutes pass for a lease, eleven for a hand-off.
+                self.held(*self.crews["one"].pids)
+            time.sleep(0.5)
+        left, still = self.open(), sum(self.of("one"))
         self.network.mend(service, "one")
-        time.sleep(3)
+        # TCP waits at most as long again before it tries once more.
+        time.sleep(time.monotonic() - cut_at + 1)
         self.finish()
         self.taken += ground.read(self.record)
         before = self.count.doubled, self.count.lost, self.count.uncertain
         self.close()
         after = self.count.doubled, self.count.lost, self.count.uncertain
         doubled, lost, uncertain = (now - then for now, then in zip(after, before, strict=True))
-        told = {"landed": int(landed), "held": sum(stuck), "taken_over": taken, "left": left}
+        told = {"landed": int(landed), "held": stuck, "taken_over": stuck - still, "left": left}
         return told | {"doubled": doubled, "lost": lost, "uncertain": uncertain}
 
 
