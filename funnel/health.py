@@ -1,12 +1,14 @@
 """Two questions a supervisor asks: does the process answer, and can it do its work?"""
 
+import sys
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.views.defaults import server_error
 from redis import Redis, RedisError
 
 from newsletters.models import Heartbeat
@@ -25,6 +27,15 @@ def ready(request: HttpRequest) -> HttpResponse:
     lines = [f"{name}: {fault or 'ok'}\n" for name, fault in faults.items()]
     status = 503 if any(faults.values()) else 200
     return HttpResponse("".join(lines), status=status, content_type="text/plain")
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """Answer for a failure of ours. A database that is away will be back: whoever asked may ask again."""
+    response = server_error(request)
+    if isinstance(sys.exc_info()[1], OperationalError):
+        response.status_code = 503
+        response["Retry-After"] = "60"
+    return response
 
 
 def database() -> str:

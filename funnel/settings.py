@@ -115,7 +115,12 @@ if database.get("ENGINE") == "django.db.backends.sqlite3":
         # FULL, because a hand-off that a power cut takes back would be sent twice.
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
-elif database.get("ENGINE") != "django.db.backends.postgresql":
+elif database.get("ENGINE") == "django.db.backends.postgresql":
+    # A host that vanished, or a process stopped in its sleep, must neither wait for hours nor keep others waiting.
+    patience = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    patience |= {"tcp_user_timeout": 60_000, "options": "-c idle_in_transaction_session_timeout=2min"}
+    database["OPTIONS"] = patience | database.get("OPTIONS", {})
+else:
     refuse("DATABASE_URL", "names neither SQLite nor PostgreSQL; no other database is supported.")
 DATABASES = {"default": database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -3,6 +3,7 @@ from django.urls import include, path
 
 from funnel import health
 
+handler500 = "funnel.health.failed"
 urlpatterns = [
     path("healthz", health.alive, name="healthz"),
     path("readyz", health.ready, name="readyz"),

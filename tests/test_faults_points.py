@@ -6,6 +6,7 @@ import resource
 import signal
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,18 @@ class Deadly:
         self.way.close()
 
 
-def elsewhere(act: Callable[[], object]) -> int | None:
-    """Let a process of its own do it, and return how that ended."""
+def begun(act: Callable[[], object]) -> ForkProcess:
+    """Let a process of its own do it."""
     name, url = connection.settings_dict["NAME"], django_mail_url()
     connections.close_all()
     process = FORK.Process(target=_elsewhere, args=(str(name), url, act))
     process.start()
+    return process
+
+
+def elsewhere(act: Callable[[], object]) -> int | None:
+    """Let a process of its own do it, and return how that ended."""
+    process = begun(act)
     process.join(60)
     return process.exitcode
 

@@ -1,0 +1,197 @@
+"""What a database can do to a sender in the middle of its work. On PostgreSQL, with processes of their own."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection, connections, transaction
+from django.test import Client
+
+from newsletters import sending
+from newsletters.models import Delivery
+from newsletters.models.delivery import State
+from newsletters.transports import Message, connect, line
+from tests.processes import wait_until
+from tests.servers import MailServer
+from tests.test_faults_points import Deadly, begun, elsewhere, time_passes
+from tests.test_sending import MONDAY, OWNER, mail_url, planned  # noqa: F401
+
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
+
+
+def another_session() -> "psycopg.Connection[Any]":
+    """Return a session in the same database that Django knows nothing of."""
+    known = connection.settings_dict
+    return psycopg.connect(
+        host=known["HOST"], port=known["PORT"], user=known["USER"], dbname=known["NAME"], autocommit=True
+    )
+
+
+class Deaf:
+    """A way to PostgreSQL that goes silent as soon as a hand-off is committed, and before its answer comes back."""
+
+    def __init__(self) -> None:
+        self.database = another_session()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.there = str(connection.settings_dict["HOST"]), int(connection.settings_dict["PORT"])
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        while True:
+            try:
+                client, _address = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self.there)
+            threading.Thread(target=self.pass_on, args=(client, server), daemon=True).start()
+            threading.Thread(target=self.pass_on, args=(server, client, self.deaf), daemon=True).start()
+
+    def pass_on(self, one: socket.socket, other: socket.socket, stop: Callable[[], bool] = lambda: False) -> None:
+        try:
+            while (data := one.recv(65_536)) and not stop():
+                other.sendall(data)
+        except OSError:
+            pass
+        for end in (one, other):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def deaf(self) -> bool:
+        row = self.database.execute("SELECT 1 FROM newsletters_delivery WHERE state = 'handoff'").fetchone()
+        return row is not None
+
+    def close(self) -> None:
+        self.listener.close()
+        self.database.close()
+
+
+def test_a_commit_whose_answer_is_lost_is_never_sent_blindly(
+    planned: Any,  # noqa: F811
+    smtp: MailServer,
+) -> None:
+    planned()
+    way = Deaf()
+
+    assert elsewhere(lambda: drain_through(way.port)) == 1
+    way.close()
+    assert Delivery.objects.get().state == State.HANDOFF
+    time_passes()
+
+    assert Delivery.objects.get().state == State.UNCERTAIN
+    assert sending.drain(lambda: MONDAY) == {}
+    assert smtp.received == []
+
+
+def drain_through(port: int) -> None:
+    connections["default"].settings_dict.update(HOST="127.0.0.1", PORT=str(port))
+    sending.drain(lambda: MONDAY)
+
+
+class Locked(Deadly):
+    """A line at whose first message somebody else locks the rows."""
+
+    def __init__(self, way: Any) -> None:
+        super().__init__(way, "never")
+        self.holder: psycopg.Connection[Any] | None = None
+
+    def stage(self, message: Message) -> None:
+        if self.holder is None:
+            self.holder = another_session()
+            self.holder.execute("BEGIN")
+            self.holder.execute("SELECT 1 FROM newsletters_delivery FOR UPDATE")
+        super().stage(message)
+
+
+def drain_impatiently(limit: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET {limit} = '300ms'")
+    sending.drain(lambda: MONDAY, way_out=lambda url: Locked(line(connect(url))))
+
+
+@pytest.mark.parametrize("limit", ["statement_timeout", "lock_timeout"])
+def test_a_statement_that_is_cut_off_is_made_up_for(
+    planned: Any,  # noqa: F811
+    smtp: MailServer,
+    limit: str,
+) -> None:
+    planned(5)
+
+    assert elsewhere(lambda: drain_impatiently(limit)) == 1
+    assert smtp.received == []
+    time_passes()
+
+    assert sending.drain(lambda: MONDAY) == {"sent": 5}
+    assert len(smtp.received) == 5
+
+
+def fall_asleep_in_a_lease() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        assert cursor.fetchone() == ("2min",)
+        cursor.execute("SET idle_in_transaction_session_timeout = '300ms'")
+    with transaction.atomic():
+        assert Delivery.objects.lease(10, MONDAY, OWNER)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_whoever_falls_asleep_in_a_lease_keeps_nobody_waiting(
+    planned: Any,  # noqa: F811
+    smtp: MailServer,
+) -> None:
+    planned(5)
+    sleeper = begun(fall_asleep_in_a_lease)
+
+    wait_until(lambda: sending.drain(lambda: MONDAY) == {"sent": 5})
+    sleeper.kill()
+    sleeper.join()
+
+    assert len(smtp.received) == 5
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Take every session that the database gives."""
+    with ExitStack() as stack:
+        try:
+            while True:
+                stack.callback(another_session().close)
+        except psycopg.OperationalError:
+            yield
+
+
+def test_without_a_free_session_nothing_happens_and_then_all_is_sent(
+    planned: Any,  # noqa: F811
+    smtp: MailServer,
+) -> None:
+    planned(5)
+
+    connections.close_all()
+    with no_room():
+        assert elsewhere(lambda: sending.drain(lambda: MONDAY)) == 1
+    assert smtp.received == []
+
+    assert sending.drain(lambda: MONDAY) == {"sent": 5}
+
+
+def test_a_page_says_when_to_come_back_while_the_database_is_away(page: Any, client: Client) -> None:
+    client.raise_request_exception = False
+    known = dict(connection.settings_dict)
+    connection.close()
+    connection.settings_dict["PORT"] = "9"
+    try:
+        answer = client.post("/pas/join/accueil/", {"email": "bob@example.com"})
+    finally:
+        connection.close()
+        connection.settings_dict.update(known)
+
+    assert answer.status_code == 503
+    assert answer["Retry-After"]
