@@ -55,13 +55,18 @@ def unhurried() -> Iterator[Callable[[], bool]]:
 def tick() -> None:
     """Plan what has struck, tidy up, and wake the senders where something waits; then see how the promise stands."""
     now = timezone.now()
-    Heartbeat.objects.update_or_create(name="tick", defaults={"at": now})
+    beat(now)
     guarded(notices.tick, now)
     plans = planning.tick(now)
     sending.sweep(now)
     if sending.waiting(now):
         drain.delay()
     keep_watch(now, plans)
+
+
+def beat(now: datetime) -> None:
+    if not Heartbeat.objects.filter(name="tick").update(at=now):
+        Heartbeat.objects.update_or_create(name="tick", defaults={"at": now})
 
 
 @shared_task

@@ -9,6 +9,7 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
@@ -73,7 +74,9 @@ class State(models.TextChoices):
     UNCERTAIN = "uncertain", _("uncertain")
 
 
-WAITING = (State.PLANNED, State.RETRY)
+# As words of the statement, not as parameters: SQLite takes a partial index only where its condition is spelled out.
+WAITING = (RawSQL("'planned'", ()), RawSQL("'retry'", ()))
+HELD = (RawSQL("'leased'", ()), RawSQL("'handoff'", ()))
 OPEN = (State.PLANNED, State.LEASED, State.RETRY)
 HAD = (State.HANDOFF, State.SENT, State.UNCERTAIN)
 
@@ -266,11 +269,12 @@ class OutgoingQuerySet(models.QuerySet[Any]):
 
     def abandoned(self) -> "OutgoingQuerySet":
         """Return what was handed off by a worker that never settled it."""
-        return self.filter(state=State.HANDOFF, leased_until__lt=Now())
+        return self.filter(state__in=HELD, state=State.HANDOFF, leased_until__lt=Now())
 
     def sweep(self, now: datetime) -> dict[str, int]:
         """Take back what dead workers held, and close what came too late; return how many rows of each."""
-        expired, over = self.filter(leased_until__lt=Now()), self.filter(state__in=WAITING, late_until__lte=now)
+        expired = self.filter(state__in=HELD, leased_until__lt=Now())
+        over = self.filter(state__in=WAITING, late_until__lte=now)
         # What the reader's own server put off until it was too late is no outage of ours.
         reason = Case(When(reason="deferred", then=Value("deferred")), default=Value("late"))
         return {

@@ -39,15 +39,17 @@ class Command(BaseCommand):
         started = time.monotonic()
         with scratch():
             simulation = Simulation(days, subscribers, zones, seed, faults)
-            simulation.run(self.progress)
+            simulation.run(lambda day: self.progress(day, simulation))
             self.ledger(simulation)
             self.summary(simulation)
         self.stdout.write(f"{days} days, {subscribers} subscribers, {zones} zones: {time.monotonic() - started:.0f} s")
         self.verdict(simulation)
 
-    def progress(self, day: date) -> None:
+    def progress(self, day: date, simulation: Simulation) -> None:
         if day.day == 1:
-            self.stderr.write(f"  {day:%B %Y}")
+            accepted = simulation.witness.accepted.total()
+            self.stderr.write(f"  {day:%-d %B %Y}: {accepted} messages, {len(simulation.broken)} broken invariants")
+            self.stderr.flush()
 
     def ledger(self, simulation: Simulation) -> None:
         heads = ["date", "expected", "on time", "late", "failed", "uncertain"]
@@ -71,7 +73,7 @@ class Command(BaseCommand):
         idle = simulation.faults.never_landed()
         for kind in idle:
             self.stdout.write(f"This fault never landed: {kind}. Give more days or subscribers.")
-        for line in simulation.broken[:SHOWN]:
+        for line in list(simulation.broken)[:SHOWN]:
             self.stdout.write(line)
         self.stdout.write(f"{len(simulation.broken)} broken invariants")
         if simulation.broken or idle:
