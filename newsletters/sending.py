@@ -18,8 +18,9 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from newsletters import headers, letters, postage, rendering
-from newsletters.models import Delivery, Issue, Letter, Relay, Walk
+from newsletters import allowances, headers, letters, postage, rendering
+from newsletters.allowances import Turn
+from newsletters.models import Delivery, Issue, Letter, Walk
 from newsletters.models.delivery import HAD, OutgoingQuerySet, State
 from newsletters.transports import Message, Outcome, Transport, Unreachable, connect
 
@@ -52,11 +53,16 @@ def drain(
     try:
         with ExitStack() as stack:
             ways: dict[int, Transport] = {}
-            while time.monotonic() < deadline and not stopping() and (rows := lease(clock())):
-                for relay, share in by_relay(rows):
-                    if relay.pk not in ways:
-                        ways[relay.pk] = stack.enter_context(closing(way_out(relay.url)))
-                    done += send(share, ways[relay.pk], clock, stopping)
+            while time.monotonic() < deadline and not stopping():
+                if (leased := lease(clock())) is None:
+                    if (pause := allowances.opens_in((_letters(), _deliveries()), clock())) is None:
+                        break
+                    time.sleep(pause)
+                    continue
+                turn, rows = leased
+                if turn.relay.pk not in ways:
+                    ways[turn.relay.pk] = stack.enter_context(closing(way_out(turn.relay.url)))
+                done += take_turn(turn, rows, ways[turn.relay.pk], clock, stopping)
                 report(done)
     finally:
         _loop.release()
@@ -70,6 +76,7 @@ def waiting(now: datetime) -> bool:
 
 def sweep(now: datetime) -> None:
     """Take back what dead workers held, and close what came too late."""
+    allowances.tidy(now)
     advance(list(_deliveries().abandoned()))
     for lane in (_letters, _deliveries):
         for end, count in lane().sweep(now).items():
@@ -85,22 +92,44 @@ def _deliveries() -> OutgoingQuerySet:
     return Delivery.objects.select_related("publication", "subscriber", "issue__publication", "entry")
 
 
-def lease(now: datetime) -> list[Any]:
-    """Claim a batch of one lane: no letter ever waits behind a daily send."""
-    return _letters().lease(BATCH, now) or _deliveries().lease(BATCH, now)
+def lease(now: datetime) -> tuple[Turn, list[Any]] | None:
+    """Claim a batch of one lane and one way out: no letter ever waits behind a daily send."""
+    for lane in (_letters, _deliveries):
+        for turn in allowances.turns(lane(), BATCH, now):
+            if rows := turn.route.of(lane()).lease(turn.number, now):
+                return turn, allowances.admit(turn, rows, now)
+            turn.end([], now)
+    return None
 
 
-def by_relay(rows: list[Any]) -> Iterable[tuple[Relay, list[Any]]]:
-    """Share rows out to the way each publication's mail takes."""
-    for publication, share in groupby(sorted(rows, key=_publication), key=_publication):
-        yield Relay.of(publication), list(share)
+def take_turn(
+    turn: Turn, rows: list[Any], transport: Transport, clock: Clock, stopping: Callable[[], bool]
+) -> Counter[str]:
+    """Send what a turn allows, publication by publication; tell the other workers what left and how it went."""
+    done: Counter[str] = Counter()
+    start = time.monotonic()
+    for _number, share in groupby(sorted(rows, key=_publication), key=_publication):
+        done += give_up(turn, list(share), clock()) if turn.trouble else send(turn, list(share), transport, clock, stopping)
+    allowances.heard(turn.relay, done, time.monotonic() - start, clock())
+    turn.end(rows, clock())
+    return done
+
+
+def give_up(turn: Turn, rows: list[Any], now: datetime) -> Counter[str]:
+    """Leave what has not been handed off to another relay, or to a later try."""
+    table, keys, owner = rows[0]._meta.model.objects, [row.pk for row in rows], rows[0].owner
+    if allowances.another(turn, now):
+        return Counter({State.PLANNED: table.release(keys, owner)})
+    return Counter({State.RETRY: table.put_off(keys, owner, now + delay(rows[0].attempts), turn.trouble[:250])})
 
 
 def _publication(row: Any) -> int:
     return int(row.publication_id)
 
 
-def send(rows: list[Any], transport: Transport, clock: Clock, stopping: Callable[[], bool]) -> Counter[str]:
+def send(
+    turn: Turn, rows: list[Any], transport: Transport, clock: Clock, stopping: Callable[[], bool]
+) -> Counter[str]:
     """Take leased rows of one publication through their transport, a group at a time."""
     done: Counter[str] = Counter()
     group: list[Any] = []
@@ -120,7 +149,9 @@ def send(rows: list[Any], transport: Transport, clock: Clock, stopping: Callable
         done += hand_off(group, transport, clock)
     except Unreachable as error:
         log.warning("The mail server cannot be reached: %s", error)
-        done[State.RETRY] += table.put_off(keys, owner, clock() + delay(rows[0].attempts), str(error)[:250])
+        turn.trouble = str(error) or repr(error)
+        allowances.rest(turn.relay, clock(), error.retry_after)
+        done += give_up(turn, rows, clock())
     return done
 
 

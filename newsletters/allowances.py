@@ -1,0 +1,265 @@
+"""How many messages a worker may send by which relay: taken in bites from what all workers share, and given back.
+
+A bite counts from the moment it is taken until its messages have left the relay's windows. What a worker that died had
+taken counts as sent when its lease ran out: the limit holds whoever dies.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Q, Sum
+
+from newsletters import limits
+from newsletters.limits import Window
+from newsletters.models import Allowance, Letter, Line, Relay
+from newsletters.models.delivery import LEASE, OutgoingQuerySet, State
+
+# Of what may go in a second or a few, one worker takes a part at a time.
+BITES = 4
+SHORT = 10
+# A letter waits so long for the next look where its recipient's domain takes no more.
+SOON = timedelta(seconds=5)
+FIRST_REST, LONGEST_REST = timedelta(seconds=15), timedelta(minutes=10)
+# Slower than this after another, since several workers hear of the same trouble.
+APART = timedelta(seconds=10)
+# This many put off, and this share, are the server's mood and no single mailbox's.
+MANY, SHARE = 10, 0.2
+# The line to a domain moves a little slower than its limit, so that few stand in it twice.
+PACE = 0.9
+REMEMBERED = timedelta(hours=25)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The relays that some publications' mail takes, the first that is free before the others."""
+
+    relays: list[Relay]
+    publications: Q
+
+    def of(self, lane: OutgoingQuerySet) -> OutgoingQuerySet:
+        return lane.filter(self.publications)
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a worker may send now: `number` messages of one route by one relay; `bite` where the relay has limits."""
+
+    route: Route
+    relay: Relay
+    number: int
+    bite: Allowance | None = None
+    domains: "tuple[Allowance, ...]" = ()
+
+    trouble: str = ""  # why the relay could not be spoken to
+
+    def end(self, rows: list[Any], now: datetime) -> None:
+        """Give back what was not sent of these rows."""
+        if self.bite is None and not self.domains:
+            return
+        sent = left(rows)
+        for bite, number in [(self.bite, len(sent)), *((one, sent.count(one.domain)) for one in self.domains)]:
+            if bite is not None:
+                Allowance.objects.filter(pk=bite.pk).update(number=min(number, bite.number), until=now)
+
+
+def left(rows: list[Any]) -> list[str]:
+    """Return the recipient's domain of each of these rows that their worker has handed over."""
+    if not rows:
+        return []
+    mine = rows[0]._meta.model.objects.filter(pk__in=[row.pk for row in rows], owner=rows[0].owner)
+    gone = set(mine.exclude(state=State.LEASED).exclude(handoff_at=None).values_list("pk", flat=True))
+    return [domain_of(row) for row in rows if row.pk in gone]
+
+
+def routes() -> list[Route]:
+    """Return the instance's own way, for all publications without one, and the way of each that has one."""
+    own: dict[int, list[Relay]] = defaultdict(list)
+    shared: list[Relay] = []
+    for relay in Relay.objects.order_by("rank", "pk"):
+        (own[relay.publication_id] if relay.publication_id else shared).append(relay)
+    others = ~Q(publication__in=list(own)) if own else Q()
+    return [
+        Route(shared or [Relay.objects.create(name="MAIL_URL")], others),
+        *(Route(relays, Q(publication=publication)) for publication, relays in own.items()),
+    ]
+
+
+def route_of(publication: int) -> list[Relay]:
+    """Return the relays of one publication."""
+    found = next((route for route in routes() if route.publications == Q(publication=publication)), routes()[0])
+    return found.relays
+
+
+def turns(lane: OutgoingQuerySet, wanted: int, now: datetime) -> Iterator[Turn]:
+    """Yield a turn for each route on which something may go now. Who takes one ends it."""
+    letters = issubclass(lane.model, Letter)
+    for route in routes():
+        for relay in free(route, now):
+            if not limits.windows(relay, now):
+                yield Turn(route, relay, wanted)
+                break
+            # An idle lane takes nothing that it would only give back.
+            if not route.of(lane).due(now).exists():
+                break
+            if bite := take(relay, wanted, now, letters):
+                yield Turn(route, relay, bite.number, bite)
+                break
+
+
+def free(route: Route, now: datetime) -> list[Relay]:
+    return [relay for relay in route.relays if relay.resting_until is None or relay.resting_until <= now]
+
+
+def take(relay: Relay, wanted: int, now: datetime, letters: bool = False, domain: str = "") -> Allowance | None:
+    """Take up to `wanted` messages of what may go by a relay, or to a domain that it caps; None where nothing may."""
+    with transaction.atomic():
+        # Workers take one after another: each reads what those before it took.
+        relay = Relay.objects.select_for_update().get(pk=relay.pk)
+        windows = limits.domain_windows(relay, domain) if domain else limits.windows(relay, now)
+        number = min([wanted, room(relay, windows, now, letters, domain), *map(largest, windows)])
+        if number <= 0:
+            return None
+        return Allowance.objects.create(
+            relay=relay, domain=domain, letters=letters, number=number, until=now + LEASE + timedelta(seconds=10)
+        )
+
+
+def largest(window: Window) -> float:
+    """Return the largest bite of a window: whoever holds one of a short window keeps the others waiting."""
+    return math.ceil(window.number / BITES) if window.seconds <= SHORT else math.inf
+
+
+def room(relay: Relay, windows: list[Window], now: datetime, letters: bool = False, domain: str = "") -> float:
+    """Return how many more messages may go; one query."""
+    if not windows:
+        return math.inf
+    sums: dict[str, Any] = {}
+    for place, window in enumerate(windows):
+        within = Q(until__gt=now - window.length)
+        sums |= {f"all{place}": Sum("number", filter=within, default=0)}
+        sums |= {f"daily{place}": Sum("number", filter=within & Q(letters=False), default=0)}
+    longest = max(window.length for window in windows)
+    taken = Allowance.objects.filter(relay=relay, domain=domain, until__gt=now - longest).aggregate(**sums)
+    pairs = [(taken[f"all{place}"], taken[f"daily{place}"]) for place in range(len(windows))]
+    return min(window.room(*pair, letters) for window, pair in zip(windows, pairs, strict=True))
+
+
+def opens_in(lanes: Iterable[OutgoingQuerySet], now: datetime) -> float | None:
+    """Return the seconds after which a look is worth while, or None where only the next tick's is.
+
+    That is where something waits for no more than the next second's share.
+    """
+    for route in routes():
+        for relay in free(route, now)[:1]:
+            windows = limits.windows(relay, now)
+            short = [window.seconds for window in windows if window.seconds <= SHORT]
+            long = [window for window in windows if window.seconds > SHORT]
+            if short and room(relay, long, now) > 0 and any(route.of(lane).due(now).exists() for lane in lanes):
+                return max(short) / BITES
+    return None
+
+
+def tidy(now: datetime) -> None:
+    """Forget what has left every window."""
+    Allowance.objects.filter(until__lt=now - REMEMBERED).delete()
+
+
+# Recipients' domains
+
+
+def admit(turn: Turn, rows: list[Any], now: datetime) -> list[Any]:
+    """Return the leased rows whose recipients' domains take them now; the others go to the end of the domain's line."""
+    if not turn.relay.domain_caps or not rows:
+        return rows
+    by_domain: dict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        by_domain[domain_of(row)].append(row)
+    admitted: list[Any] = []
+    for domain, share in by_domain.items():
+        if domain not in turn.relay.domain_caps:
+            admitted += share
+            continue
+        bite = take(turn.relay, len(share), now, isinstance(share[0], Letter), domain)
+        if bite:
+            turn.domains += (bite,)
+        number = bite.number if bite else 0
+        admitted += share[:number]
+        put_in_line(turn.relay, domain, share[number:], now)
+    return [row for row in rows if row in admitted]
+
+
+def domain_of(row: Any) -> str:
+    """Return the domain a row's mail goes to, as the keys of addresses have it: lower-cased, in its ASCII form."""
+    key: str = row.address_key if isinstance(row, Letter) else row.subscriber.address_key
+    return key.rpartition("@")[2]
+
+
+def put_in_line(relay: Relay, domain: str, rows: list[Any], now: datetime) -> None:
+    """Give leased rows back, each with its own place in time."""
+    if not rows:
+        return
+    table = rows[0]._meta.model.objects
+    if isinstance(rows[0], Letter):
+        _wait(table, rows, now + SOON)
+        return
+    window = limits.domain_windows(relay, domain)[0]
+    each = window.length / ((window.number - window.kept) * PACE)
+    start = _places(relay, domain, len(rows) * each, now)
+    # A second's rows share a place.
+    together = max(1, int(timedelta(seconds=1) / each))
+    for place in range(0, len(rows), together):
+        _wait(table, rows[place : place + together], start + place * each)
+
+
+def _places(relay: Relay, domain: str, span: timedelta, now: datetime) -> datetime:
+    """Lengthen a domain's line and return where it ended before."""
+    with transaction.atomic():
+        line, _new = Line.objects.get_or_create(relay=relay, domain=domain, defaults={"until": now})
+        line = Line.objects.select_for_update().get(pk=line.pk)
+        start = max(line.until, now)
+        Line.objects.filter(pk=line.pk).update(until=start + span)
+    return start
+
+
+def _wait(table: OutgoingQuerySet, rows: list[Any], try_at: datetime) -> None:
+    mine = table.filter(pk__in=[row.pk for row in rows], owner=rows[0].owner, state=State.LEASED)
+    mine.update(state=State.PLANNED, try_at=try_at, owner=None, leased_until=None)
+
+
+# The server's mood
+
+
+def rest(relay: Relay, now: datetime, seconds: float | None = None) -> None:
+    """Leave a relay alone that cannot be reached, or asked for it: for all workers, longer each time."""
+    failures = Relay.objects.filter(pk=relay.pk).values_list("failures", flat=True).first() or 0
+    pause = timedelta(seconds=seconds) if seconds else min(FIRST_REST * 2.0 ** min(failures, 10), LONGEST_REST)
+    # Several workers hear of the same trouble.
+    awake = Relay.objects.filter(Q(resting_until=None) | Q(resting_until__lte=now), pk=relay.pk)
+    awake.update(resting_until=now + pause, failures=F("failures") + 1)
+
+
+def heard(relay: Relay, done: Counter[str], seconds: float, now: datetime) -> None:
+    """Take what a relay answered to a share of messages: it works again, or takes them too fast."""
+    answered = done[State.SENT] + done[State.RETRY] + done[State.FAILED]
+    if answered and (relay.failures or relay.resting_until):
+        Relay.objects.filter(pk=relay.pk).update(failures=0, resting_until=None)
+    if done[State.RETRY] >= max(MANY, SHARE * answered):
+        slow_down(relay, answered / max(seconds, 0.001), now)
+
+
+def slow_down(relay: Relay, rate: float, now: datetime) -> None:
+    """Halve the speed of a relay, `rate` messages a second so far; it recovers by itself."""
+    known = limits.speed(relay, now)
+    before = min(rate, known) if known else rate
+    slower = Relay.objects.filter(Q(slowed_at=None) | Q(slowed_at__lte=now - APART), pk=relay.pk)
+    slower.update(slowed_at=now, slowed_from=max(before, relay.per_second or 0), slowed_to=max(before / 2, limits.SLOWEST))
+
+
+def another(turn: Turn, now: datetime) -> bool:
+    """Tell whether another relay of a turn's route could take over."""
+    return any(relay.pk != turn.relay.pk for relay in free(turn.route, now))
