@@ -4,6 +4,7 @@ A bite counts from the moment it is taken until its messages have left the relay
 taken counts as sent when its lease ran out: the limit holds whoever dies.
 """
 
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,10 @@ from django.db.models import F, Q, Sum
 
 from newsletters import limits
 from newsletters.limits import Window
-from newsletters.models import Allowance, Letter, Line, Relay
+from newsletters.models import Allowance, Delivery, Halt, Letter, Line, Relay
 from newsletters.models.delivery import LEASE, OutgoingQuerySet, State
+
+log = logging.getLogger(__name__)
 
 # Of what may go in a second or a few, one worker takes a part at a time.
 BITES = 4
@@ -32,6 +35,7 @@ MANY, SHARE = 10, 0.2
 # The line to a domain moves a little slower than its limit, so that few stand in it twice.
 PACE = 0.9
 REMEMBERED = timedelta(hours=25)
+LATELY = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,18 @@ def tidy(now: datetime) -> None:
     Allowance.objects.filter(until__lt=now - REMEMBERED).delete()
 
 
+def overdue(now: datetime) -> None:
+    """Close what the limits let nobody send in time, where relays were at work to the last."""
+    lately = Allowance.objects.filter(until__gt=now - LATELY)
+    for route in routes():
+        limited = [relay for relay in route.relays if limits.windows(relay, now) or relay.domain_caps]
+        if len(limited) == len(route.relays) and lately.filter(relay__in=limited).exists():
+            untried = Delivery.objects.filter(route.publications, state=State.PLANNED, attempts=0, late_until__lte=now)
+            untried = untried.exclude(issue__in=Halt.objects.standing().values("issue"))
+            if count := untried.update(state=State.MISSED, reason="limit", settled_at=now):
+                log.warning("%d emails missed, because the limits let no more go", count)
+
+
 # Recipients' domains
 
 
@@ -256,8 +272,9 @@ def slow_down(relay: Relay, rate: float, now: datetime) -> None:
     """Halve the speed of a relay, `rate` messages a second so far; it recovers by itself."""
     known = limits.speed(relay, now)
     before = min(rate, known) if known else rate
+    whole = max(before, relay.slowed_from if known else 0)
     slower = Relay.objects.filter(Q(slowed_at=None) | Q(slowed_at__lte=now - APART), pk=relay.pk)
-    slower.update(slowed_at=now, slowed_from=max(before, relay.per_second or 0), slowed_to=max(before / 2, limits.SLOWEST))
+    slower.update(slowed_at=now, slowed_from=whole, slowed_to=max(before / 2, limits.SLOWEST))
 
 
 def another(turn: Turn, now: datetime) -> bool:

@@ -210,7 +210,7 @@ def _serve(demand: Demand, meters: Sequence[Meter], now: datetime) -> None:
 
 
 def calendar(number: int, room: Mapping[date, float]) -> list[tuple[date, int]]:
-    """Share readers out to dates, in order; `room` says how many readers in all each date could carry on top of today's.
+    """Share readers out to dates; `room` says, in order, how many more than today's each date could carry.
 
     Who has entered stays: a date takes only what it carries beyond those before it.
     """

@@ -77,6 +77,7 @@ def waiting(now: datetime) -> bool:
 def sweep(now: datetime) -> None:
     """Take back what dead workers held, and close what came too late."""
     allowances.tidy(now)
+    allowances.overdue(now)
     advance(list(_deliveries().abandoned()))
     for lane in (_letters, _deliveries):
         for end, count in lane().sweep(now).items():
@@ -108,8 +109,9 @@ def take_turn(
     """Send what a turn allows, publication by publication; tell the other workers what left and how it went."""
     done: Counter[str] = Counter()
     start = time.monotonic()
-    for _number, share in groupby(sorted(rows, key=_publication), key=_publication):
-        done += give_up(turn, list(share), clock()) if turn.trouble else send(turn, list(share), transport, clock, stopping)
+    for _number, group in groupby(sorted(rows, key=_publication), key=_publication):
+        share = list(group)
+        done += give_up(turn, share, clock()) if turn.trouble else send(turn, share, transport, clock, stopping)
     allowances.heard(turn.relay, done, time.monotonic() - start, clock())
     turn.end(rows, clock())
     return done
@@ -127,9 +129,7 @@ def _publication(row: Any) -> int:
     return int(row.publication_id)
 
 
-def send(
-    turn: Turn, rows: list[Any], transport: Transport, clock: Clock, stopping: Callable[[], bool]
-) -> Counter[str]:
+def send(turn: Turn, rows: list[Any], transport: Transport, clock: Clock, stopping: Callable[[], bool]) -> Counter[str]:
     """Take leased rows of one publication through their transport, a group at a time."""
     done: Counter[str] = Counter()
     group: list[Any] = []
