@@ -65,6 +65,11 @@ class Going:
         return self.moving + self.later
 
     @property
+    def stoppable(self) -> bool:
+        open_ = self.to_come or self.states[State.RETRY]
+        return self.day is not None and bool(self.day.issue_id and open_) and self.state != "rest"
+
+    @property
     def expected(self) -> int:
         """All readers but those skipped: they left or paused."""
         return sum(self.states.values()) - self.states[State.SKIPPED] + self.later

@@ -174,15 +174,20 @@ def tidy(now: datetime) -> None:
 
 
 def overdue(now: datetime) -> None:
-    """Close what the limits let nobody send in time, where relays were at work to the last."""
-    lately = Allowance.objects.filter(until__gt=now - LATELY)
+    """Close what the limits let nobody send in time, where a relay had no room left or was at work to the last."""
     for route in routes():
-        limited = [relay for relay in route.relays if limits.windows(relay, now) or relay.domain_caps]
-        if len(limited) == len(route.relays) and lately.filter(relay__in=limited).exists():
+        if all(kept_back(relay, now) for relay in route.relays):
             untried = Delivery.objects.filter(route.publications, state=State.PLANNED, attempts=0, late_until__lte=now)
             untried = untried.exclude(issue__in=Halt.objects.standing().values("issue"))
             if count := untried.update(state=State.MISSED, reason="limit", settled_at=now):
                 log.warning("%d emails missed, because the limits let no more go", count)
+
+
+def kept_back(relay: Relay, now: datetime) -> bool:
+    windows = limits.windows(relay, now)
+    if not windows and not relay.domain_caps:
+        return False
+    return room(relay, windows, now) <= 0 or relay.allowances.filter(until__gt=now - LATELY).exists()
 
 
 # Recipients' domains

@@ -86,8 +86,10 @@ def cap(text: str) -> tuple[int, int]:
 
 
 def _window(seconds: int, number: int, share: int) -> Window:
+    # Letters come first in each second anyway: a share that is no whole message is not kept.
+    kept = number * share // 100 if seconds == SECOND else math.ceil(number * share / 100)
     at_least = LETTERS_A_DAY if seconds == DAY else 0
-    return Window(seconds, number, min(max(math.ceil(number * share / 100), at_least), number // 2))
+    return Window(seconds, number, min(max(kept, at_least), number // 2))
 
 
 def _paced(rate: float, share: int) -> Window:
@@ -111,7 +113,7 @@ def day_limit(relay: Limited, day: date) -> int | None:
         return relay.per_day
     first = min(relay.warm_up_volume, relay.per_day or relay.warm_up_volume)
     growth = (relay.per_day / first) ** (1 / relay.warm_up_days) if relay.per_day else GROWTH
-    return int(first * growth ** max((day - relay.warm_up_from).days, 0))
+    return int(round(first * growth ** max((day - relay.warm_up_from).days, 0), 6))
 
 
 def carries(relay: Limited, day: date, seconds: float) -> float:

@@ -170,7 +170,10 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Relay
-        fields = ["publication", "name", "rank"]
+        fields = [
+            *("publication", "name", "rank", "per_second", "per_hour", "per_day"),
+            *("warm_up_from", "warm_up_volume", "warm_up_days", "letters_share", "domain_caps"),
+        ]
 
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"].strip()
@@ -185,7 +188,7 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Relay)
 class RelayAdmin(RoomAdmin):
     form = RelayForm
-    list_display = ["name", "publication", "rank", "way"]
+    list_display = ["name", "publication", "rank", "way", "resting_until"]
     list_select_related = ["publication"]
 
     @admin.display(description=_("way out"))
