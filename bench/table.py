@@ -22,6 +22,8 @@ class Line:
     p99_ms: float | None = None
     peak_mb: float | None = None
     wal_bytes: float | None = None
+    cpu_us: float | None = None
+    in_doubt: int | None = None
 
 
 def heading(*versions: str) -> str:
@@ -41,20 +43,25 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+COLUMNS = {
+    "per_second": ("rows/s", 0),
+    "ratio": ("ratio", 2),
+    "p50_ms": ("p50 ms", 1),
+    "p99_ms": ("p99 ms", 1),
+    "cpu_us": ("CPU µs/row", 0),
+    "peak_mb": ("peak MB", 0),
+    "wal_bytes": ("WAL B/row", 0),
+    "in_doubt": ("in doubt", 0),
+}
+
+
 def show(lines: list[Line]) -> None:
-    heads = ("case", "readers", "rows/s", "ratio", "p50 ms", "p99 ms", "peak MB", "WAL B/row")
-    print(f"{heads[0]:<34}" + "".join(f"{head:>12}" for head in heads[1:]))
+    """Print a table of the columns that any case has."""
+    told = {name: head for name, head in COLUMNS.items() if any(getattr(line, name) is not None for line in lines)}
+    print(f"{'case':<34}{'readers':>12}" + "".join(f"{head:>12}" for head, _digits in told.values()))
     for line in lines:
-        cells = [
-            f"{line.readers:,}",
-            number(line.per_second, 0),
-            number(line.ratio, 2),
-            number(line.p50_ms, 1),
-            number(line.p99_ms, 1),
-            number(line.peak_mb, 0),
-            number(line.wal_bytes, 0),
-        ]
-        print(f"{line.case:<34}" + "".join(f"{cell:>12}" for cell in cells))
+        cells = [number(getattr(line, name), digits) for name, (_head, digits) in told.items()]
+        print(f"{line.case:<34}{line.readers:>12,}" + "".join(f"{cell:>12}" for cell in cells))
 
 
 def number(value: float | None, digits: int) -> str:

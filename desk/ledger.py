@@ -172,6 +172,7 @@ def reasons(day: Day) -> list[str]:
         "outage": _("the machine was down all day"),
         "limit": _("the mail server’s limits let no more go"),
         "stopped": _("you stopped the sending"),
+        "deferred": _("the reader’s own mail server put the email off until it was too late"),
     }
     told = [f"{causes.get(reason, reason)} ({number})" for reason, number in day.missed.items() if number]
     if day.failed:

@@ -6,8 +6,9 @@ taken counts as sent when its lease ran out: the limit holds whoever dies.
 
 import logging
 import math
+import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F, Q, Sum
 
-from newsletters import limits
+from newsletters import headers, limits
 from newsletters.limits import Window
 from newsletters.models import Allowance, Delivery, Halt, Letter, Line, Relay
 from newsletters.models.delivery import LEASE, OutgoingQuerySet, State
@@ -38,6 +39,9 @@ REMEMBERED = timedelta(hours=25)
 LATELY = timedelta(hours=1)
 
 
+Lanes = Sequence[Callable[[], OutgoingQuerySet]]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """The relays that some publications' mail takes, the first that is free before the others."""
@@ -48,36 +52,10 @@ class Route:
     def of(self, lane: OutgoingQuerySet) -> OutgoingQuerySet:
         return lane.filter(self.publications)
 
-
-@dataclass(slots=True)
-class Turn:
-    """What a worker may send now: `number` messages of one route by one relay; `bite` where the relay has limits."""
-
-    route: Route
-    relay: Relay
-    number: int
-    bite: Allowance | None = None
-    domains: "tuple[Allowance, ...]" = ()
-
-    trouble: str = ""  # why the relay could not be spoken to
-
-    def end(self, rows: list[Any], now: datetime) -> None:
-        """Give back what was not sent of these rows."""
-        if self.bite is None and not self.domains:
-            return
-        sent = left(rows)
-        for bite, number in [(self.bite, len(sent)), *((one, sent.count(one.domain)) for one in self.domains)]:
-            if bite is not None:
-                Allowance.objects.filter(pk=bite.pk).update(number=min(number, bite.number), until=now)
-
-
-def left(rows: list[Any]) -> list[str]:
-    """Return the recipient's domain of each of these rows that their worker has handed over."""
-    if not rows:
-        return []
-    mine = rows[0]._meta.model.objects.filter(pk__in=[row.pk for row in rows], owner=rows[0].owner)
-    gone = set(mine.exclude(state=State.LEASED).exclude(handoff_at=None).values_list("pk", flat=True))
-    return [domain_of(row) for row in rows if row.pk in gone]
+    def fresh(self) -> "Route":
+        """Return it with what other workers have learned of its relays."""
+        now = Relay.objects.in_bulk([relay.pk for relay in self.relays])
+        return Route([now[relay.pk] for relay in self.relays if relay.pk in now], self.publications)
 
 
 def routes() -> list[Route]:
@@ -99,20 +77,19 @@ def route_of(publication: int) -> list[Relay]:
     return found.relays
 
 
-def turns(lane: OutgoingQuerySet, wanted: int, now: datetime) -> Iterator[Turn]:
-    """Yield a turn for each route on which something may go now. Who takes one ends it."""
-    letters = issubclass(lane.model, Letter)
-    for route in routes():
-        for relay in free(route, now):
-            if not limits.windows(relay, now):
-                yield Turn(route, relay, wanted)
-                break
-            # An idle lane takes nothing that it would only give back.
-            if not route.of(lane).due(now).exists():
-                break
-            if bite := take(relay, wanted, now, letters):
-                yield Turn(route, relay, bite.number, bite)
-                break
+def is_letters(lane: OutgoingQuerySet) -> bool:
+    return issubclass(lane.model, Letter)
+
+
+def is_turn(route: Route, relay: Relay, now: datetime) -> bool:
+    """Tell whether a relay may send now: it is awake, and so is none before it that has room."""
+    for other in free(route, now):
+        if other.pk == relay.pk:
+            return True
+        # What only the next second has room for is worth waiting for, not a reason to leave the first relay.
+        if room(other, [window for window in limits.windows(other, now) if window.seconds > SHORT], now) > 0:
+            return False
+    return False
 
 
 def free(route: Route, now: datetime) -> list[Relay]:
@@ -153,19 +130,20 @@ def room(relay: Relay, windows: list[Window], now: datetime, letters: bool = Fal
     return min(window.room(*pair, letters) for window, pair in zip(windows, pairs, strict=True))
 
 
-def opens_in(lanes: Iterable[OutgoingQuerySet], now: datetime) -> float | None:
+def opens_in(route: Route, relay: Relay, lanes: Lanes, now: datetime) -> float | None:
     """Return the seconds after which a look is worth while, or None where only the next tick's is.
 
-    That is where something waits for no more than the next second's share.
+    That is where something waits for no more than the next second's share, or for its relay's turn.
     """
-    for route in routes():
-        for relay in free(route, now)[:1]:
-            windows = limits.windows(relay, now)
-            short = [window.seconds for window in windows if window.seconds <= SHORT]
-            long = [window for window in windows if window.seconds > SHORT]
-            if short and room(relay, long, now) > 0 and any(route.of(lane).due(now).exists() for lane in lanes):
-                return max(short) / BITES
-    return None
+    if not is_turn(route, relay, now) or not any(route.of(lane()).due(now).exists() for lane in lanes):
+        return None
+    windows = limits.windows(relay, now)
+    short = [window.seconds for window in windows if window.seconds <= SHORT]
+    if not short and not relay.domain_caps and relay.pk == route.relays[0].pk:
+        return None
+    if room(relay, [window for window in windows if window.seconds > SHORT], now) <= 0:
+        return None
+    return max(short, default=0.1) / BITES
 
 
 def tidy(now: datetime) -> None:
@@ -193,48 +171,51 @@ def kept_back(relay: Relay, now: datetime) -> bool:
 # Recipients' domains
 
 
-def admit(turn: Turn, rows: list[Any], now: datetime) -> list[Any]:
+def admit(
+    relay: Relay, lane: OutgoingQuerySet, rows: list[Any], owner: uuid.UUID, now: datetime
+) -> tuple[list[Any], list[Allowance]]:
     """Return the leased rows whose recipients' domains take them now; the others go to the end of the domain's line."""
-    if not turn.relay.domain_caps or not rows:
-        return rows
+    if not relay.domain_caps:
+        return rows, []
     by_domain: dict[str, list[Any]] = defaultdict(list)
     for row in rows:
         by_domain[domain_of(row)].append(row)
     admitted: list[Any] = []
+    taken: list[Allowance] = []
     for domain, share in by_domain.items():
-        if domain not in turn.relay.domain_caps:
-            admitted += share
-            continue
-        bite = take(turn.relay, len(share), now, isinstance(share[0], Letter), domain)
-        if bite:
-            turn.domains += (bite,)
-        number = bite.number if bite else 0
+        number = len(share)
+        if domain in relay.domain_caps:
+            bite = take(relay, number, now, is_letters(lane), domain)
+            taken += [bite] if bite else []
+            number = bite.number if bite else 0
         admitted += share[:number]
-        put_in_line(turn.relay, domain, share[number:], now)
-    return [row for row in rows if row in admitted]
+        put_in_line(relay, domain, lane, [row.pk for row in share[number:]], owner, now)
+    return admitted, taken
 
 
 def domain_of(row: Any) -> str:
-    """Return the domain a row's mail goes to, as the keys of addresses have it: lower-cased, in its ASCII form."""
-    key: str = row.address_key if isinstance(row, Letter) else row.subscriber.address_key
-    return key.rpartition("@")[2]
+    """Return the domain a row's mail goes to, lower-cased, in its ASCII form."""
+    address: str = row.address
+    return headers.addr_spec(address).rpartition("@")[2].lower()
 
 
-def put_in_line(relay: Relay, domain: str, rows: list[Any], now: datetime) -> None:
+def put_in_line(
+    relay: Relay, domain: str, lane: OutgoingQuerySet, keys: list[Any], owner: uuid.UUID, now: datetime
+) -> None:
     """Give leased rows back, each with its own place in time."""
-    if not rows:
+    if not keys:
         return
-    table = rows[0]._meta.model.objects
-    if isinstance(rows[0], Letter):
-        _wait(table, rows, now + SOON)
+    mine = lane.select_related(None).filter(owner=owner, state=State.LEASED)
+    if is_letters(lane):
+        _wait(mine.filter(pk__in=keys), now + SOON)
         return
     window = limits.domain_windows(relay, domain)[0]
     each = window.length / ((window.number - window.kept) * PACE)
-    start = _places(relay, domain, len(rows) * each, now)
+    start = _places(relay, domain, len(keys) * each, now)
     # A second's rows share a place.
     together = max(1, int(timedelta(seconds=1) / each))
-    for place in range(0, len(rows), together):
-        _wait(table, rows[place : place + together], start + place * each)
+    for place in range(0, len(keys), together):
+        _wait(mine.filter(pk__in=keys[place : place + together]), start + place * each)
 
 
 def _places(relay: Relay, domain: str, span: timedelta, now: datetime) -> datetime:
@@ -247,9 +228,8 @@ def _places(relay: Relay, domain: str, span: timedelta, now: datetime) -> dateti
     return start
 
 
-def _wait(table: OutgoingQuerySet, rows: list[Any], try_at: datetime) -> None:
-    mine = table.filter(pk__in=[row.pk for row in rows], owner=rows[0].owner, state=State.LEASED)
-    mine.update(state=State.PLANNED, try_at=try_at, owner=None, leased_until=None)
+def _wait(rows: Any, try_at: datetime) -> None:
+    rows.update(state=State.PLANNED, try_at=try_at, owner=None, leased_until=None)
 
 
 # The server's mood
@@ -280,8 +260,3 @@ def slow_down(relay: Relay, rate: float, now: datetime) -> None:
     whole = max(before, relay.slowed_from if known else 0)
     slower = Relay.objects.filter(Q(slowed_at=None) | Q(slowed_at__lte=now - APART), pk=relay.pk)
     slower.update(slowed_at=now, slowed_from=whole, slowed_to=max(before / 2, limits.SLOWEST))
-
-
-def another(turn: Turn, now: datetime) -> bool:
-    """Tell whether another relay of a turn's route could take over."""
-    return any(relay.pk != turn.relay.pk for relay in free(turn.route, now))

@@ -9,7 +9,7 @@ from newsletters.models import Break
 from newsletters.models.delivery import State
 
 # Failures that the reader's own mailbox or server causes: shown, but they break no promise.
-THEIRS = {"address"}
+THEIRS = {"address", "deferred"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,11 @@ def read(rows: Iterable[tuple[str, str, bool, int]], rest: str) -> Figures:
             ends["on_time" if on_time else "late"] += number
         elif state == State.MISSED:
             missed[reason] += number
+            ends["broken"] += number if reason not in THEIRS else 0
         elif state in {State.FAILED, State.UNCERTAIN}:
             ends[state] += number
             ends["broken"] += number if state == State.FAILED and reason not in THEIRS else 0
-    broken = bool(ends.pop("broken", 0) or missed)
+    broken = bool(ends.pop("broken", 0))
     promised = ends["expected"] and rest != Break.Kind.SILENCE
     return Figures(**ends, skipped=dict(skipped), missed=dict(missed), kept=not broken if promised else None)
 

@@ -6,7 +6,7 @@ meanwhile never goes out in its old words.
 """
 
 from collections import Counter
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -17,6 +17,8 @@ from newsletters import cascade, clock, promise, tasks
 from newsletters.models import Day, Delivery, Entry, Halt, Issue, Publication, Series, Tally
 from newsletters.models.delivery import HAD, OPEN, State
 from newsletters.models.promise import MOVING
+
+NOTICED = timedelta(seconds=10)
 
 INSTEAD = f"""
     UPDATE newsletters_delivery
@@ -62,6 +64,7 @@ def go_on(halt: Halt, now: datetime) -> bool:
         if not _end(halt, Halt.Decision.GO_ON, now):
             return False
         _rows(halt.issue).fence()
+        _let_go(halt, halt.issue, now)
         tasks.wake()
     count(halt.issue)
     return True
@@ -81,6 +84,7 @@ def instead(halt: Halt, other: Issue, now: datetime) -> bool:
         cascade.execute(INSTEAD, _values(issue, now) | {"other": other.pk})
         _close(issue, now)
         Day.objects.filter(issue=issue, closed_at=None).update(issue=other)
+        _let_go(halt, other, now)
         tasks.wake()
     count(issue)
     count(other)
@@ -96,6 +100,12 @@ def leave(halt: Halt, now: datetime) -> bool:
         _close(issue, now)
     count(issue)
     return True
+
+
+def _let_go(halt: Halt, issue: Issue, now: datetime) -> None:
+    """Send nothing before every worker has noticed the stop and thrown away what it had made."""
+    if now < (noticed := halt.at + NOTICED):
+        _rows(issue).filter(state__in=OPEN, try_at__lt=noticed).update(try_at=noticed)
 
 
 def _rows(issue: Issue) -> Any:

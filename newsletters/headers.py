@@ -6,7 +6,8 @@ identifier of a List-Id together with its phrase, and in older versions lets a n
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import idna
 
@@ -20,6 +21,8 @@ UNFIT = re.compile("[\x00- \x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 def one_line(text: str) -> str:
     """Return text as one line, without control characters and with single spaces."""
+    if text.isprintable() and "  " not in text:
+        return text.strip(" ")
     return UNFIT.sub(" ", text).strip()
 
 
@@ -56,7 +59,9 @@ def list_id(phrase: str, identifier: str) -> bytes:
     return _folded("List-Id", [*phrase_words(phrase, WIDTH - 9), f"<{identifier}>"])
 
 
-def phrase_words(phrase: str, room: int) -> list[str]:
+# Many readers share a first name.
+@lru_cache(maxsize=4096)
+def phrase_words(phrase: str, room: int) -> Sequence[str]:
     phrase = one_line(phrase)
     if not phrase:
         return []
@@ -68,16 +73,18 @@ def phrase_words(phrase: str, room: int) -> list[str]:
     return encoded_words(phrase, room)
 
 
+@lru_cache(maxsize=64)
 def addr_spec(address: str) -> str:
-    """Return an address as RFC 5322 spells it, in ASCII."""
+    """Return an address as RFC 5322 spells it: in ASCII, but for a local part that only RFC 6532 knows."""
     local, _, domain = one_line(address).rpartition("@")
-    if not ATOM.fullmatch(local):
+    if not ATOM.fullmatch(local) and (local.isascii() or not local.isalnum()):
         local = '"' + re.sub(r'(["\\])', r"\\\1", local) + '"'
-    try:
-        domain = domain if domain.isascii() else idna.encode(domain, uts46=True).decode()
-    except idna.IDNAError:
-        pass
-    return f"{local}@{domain}".encode("ascii", "replace").decode()
+    if not domain.isascii():
+        try:
+            domain = idna.encode(domain, uts46=True).decode()
+        except idna.IDNAError:
+            pass
+    return f"{local}@{domain}"
 
 
 def is_plain(value: str) -> bool:

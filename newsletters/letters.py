@@ -67,7 +67,7 @@ def message_bytes(letter: Letter, now: datetime) -> bytes:
         return sample.message_bytes(letter, now)
     values = {
         "to_address": letter.address,
-        "message_id": postage.message_id(letter),
+        "message_id": postage.letter_id(letter),
         "date": format_datetime(now),
         **_links(letter),
     }

@@ -11,12 +11,15 @@ import hmac
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import IntEnum
+from functools import lru_cache
+from itertools import product
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from django.conf import settings
 
 EPOCH = date(2000, 1, 1)
+TRIPLES = ["".join(letters) for letters in product("abcdefghijklmnopqrstuvwxyz234567", repeat=3)]
 
 
 class Purpose(IntEnum):
@@ -47,21 +50,36 @@ class Token:
 
 def seal(purpose: Purpose, number: int, day: date = EPOCH, slot: int = 0) -> str:
     """Return a token. Numbers up to 2**40, slots up to 2**48, dates from 2000 to 2179."""
-    version = max(settings.KEYS.links)
-    plain = bytes([purpose]) + number.to_bytes(5) + (day - EPOCH).days.to_bytes(2) + slot.to_bytes(6)
-    sealed = AESSIV(settings.KEYS.links[version]).encrypt(plain, [bytes([version])])
-    return base64.b32encode(bytes([version]) + sealed).decode().rstrip("=").lower()
+    keys = settings.KEYS.links
+    version = max(keys)
+    plain = purpose.to_bytes(1) + number.to_bytes(5) + (day - EPOCH).days.to_bytes(2) + slot.to_bytes(6)
+    head = bytes((version,))
+    return spelt(head + cipher(keys[version]).encrypt(plain, [head]))
+
+
+@lru_cache(maxsize=64)
+def cipher(key: bytes) -> AESSIV:
+    return AESSIV(key)
+
+
+def spelt(raw: bytes) -> str:
+    """Return base32 in small letters without padding; several times as fast as the base64 module."""
+    length = -(-len(raw) * 8 // 5)
+    # Fifteen bits, three letters, at a time.
+    triples = -(-length // 3)
+    number = int.from_bytes(raw) << (triples * 15 - len(raw) * 8)
+    return "".join([TRIPLES[number >> shift & 32767] for shift in range(triples * 15 - 15, -1, -15)])[:length]
 
 
 def unseal(purpose: Purpose, token: str) -> Token:
     """Open a token made for this purpose. Raises BadToken."""
     try:
         raw = base64.b32decode(token.upper() + "=" * (-len(token) % 8))
-        plain = AESSIV(settings.KEYS.links[raw[0]]).decrypt(raw[1:], [raw[:1]])
+        plain = cipher(settings.KEYS.links[raw[0]]).decrypt(raw[1:], [raw[:1]])
     except (ValueError, IndexError, KeyError, InvalidTag):
         raise BadToken from None
     # Base32 has spare bits at the end: only the spelling we made counts.
-    if plain[0] != purpose or base64.b32encode(raw).decode().rstrip("=").lower() != token.lower():
+    if plain[0] != purpose or spelt(raw) != token.lower():
         raise BadToken
     day = EPOCH + timedelta(days=int.from_bytes(plain[6:8]))
     return Token(int.from_bytes(plain[1:6]), day, int.from_bytes(plain[8:14]))

@@ -32,6 +32,16 @@ class Field(NamedTuple):
     lead: str = ""
 
 
+class Wire(bytes):
+    """A message as it may go over the wire: every line ends with CRLF, and none begins with a dot."""
+
+    @classmethod
+    def of(cls, data: bytes) -> "Wire":
+        """Bring any text into this form: one kind of line end, leading dots doubled (RFC 5321 section 4.5.2)."""
+        lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").removesuffix(b"\n").split(b"\n")
+        return cls(b"".join(b"." * line.startswith(b".") + line + b"\r\n" for line in lines))
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """A message with gaps: `static` bytes, and between each two of them a slot."""
@@ -39,12 +49,26 @@ class Blueprint:
     static: tuple[bytes, ...]
     slots: tuple[Slot, ...]
 
-    def fill(self, values: Mapping[str, str]) -> bytes:
-        """Return the complete message for one reader: CRLF, 7-bit, not dot-stuffed."""
-        pieces = [self.static[0]]
-        for slot, after in zip(self.slots, self.static[1:], strict=True):
-            pieces += (slot(values), after)
-        return b"".join(pieces)
+    def __post_init__(self) -> None:
+        check(self.static)
+
+    def fill(self, values: Mapping[str, str]) -> Wire:
+        """Return the complete message for one reader: 7-bit, and ready for the wire."""
+        fillings = [slot(values) for slot in self.slots]
+        check(fillings)
+        pieces = [self.static[0]] * (2 * len(fillings) + 1)
+        pieces[1::2] = fillings
+        pieces[2::2] = self.static[1:]
+        return Wire(b"".join(pieces))
+
+
+def check(pieces: Iterable[bytes]) -> None:
+    """Raise ValueError where one of these pieces could end a message early, or begin another (SMTP smuggling)."""
+    # Each piece is taken to begin a line.
+    together = b"\r\n" + b"\r\n".join(pieces)
+    ends = together.count(b"\r\n")
+    if b"\n." in together or together.count(b"\n") != ends or together.count(b"\r") != ends:
+        raise ValueError("A line of this message begins with a dot, or ends with half a line end.")
 
 
 def blueprint(head: Iterable[bytes | Slot], text: str, markup: str, fields: Mapping[str, Field]) -> Blueprint:
@@ -79,11 +103,13 @@ def _part(subtype: str, content: str, fields: Mapping[str, Field], escape: Calla
 def _slot(field: Field, escape: Callable[[str], str]) -> Slot:
     name, fallback, lead = field
 
-    def slot(values: Mapping[str, str]) -> bytes:
-        value = headers.one_line(values.get(name, "")) or fallback
-        return _quoted_value(escape(lead + value)) + b"=\r\n" if value else b""
+    def filled(value: str) -> bytes:
+        value = headers.one_line(value) or fallback
+        return _quoted_value(escape(lead + value)) if value else b""
 
-    return slot
+    # The same name and date stand in many copies; a link is each reader's own.
+    known = filled if name.endswith("_url") else lru_cache(maxsize=1024)(filled)
+    return lambda values: known(values.get(name, ""))
 
 
 def _compact(pieces: list[bytes | Slot]) -> Blueprint:
@@ -101,14 +127,18 @@ def _compact(pieces: list[bytes | Slot]) -> Blueprint:
 def quoted(content: str) -> bytes:
     """Return quoted-printable text that starts on a fresh line; its last line has no line end yet."""
     if SIMPLE.fullmatch(content):
+        if len(content) < WIDTH:
+            return content.encode()
         lines = [content[at : at + WIDTH - 1] for at in range(0, len(content), WIDTH - 1)]
         if not any(line.startswith(".") for line in lines):
             return "=\r\n".join(lines).encode()
     return "\r\n".join(line for long in content.split("\n") for line in _lines(long)).encode()
 
 
-# The same link stands in both parts, the same date in many copies.
-_quoted_value = lru_cache(maxsize=1024)(quoted)
+# A link stands several times in the same copy.
+@lru_cache(maxsize=16)
+def _quoted_value(value: str) -> bytes:
+    return quoted(value) + b"=\r\n"
 
 
 def _lines(line: str) -> Iterable[str]:

@@ -1,56 +1,63 @@
 """What one reader's copy says that no other copy does."""
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import date, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 
 from django.utils import translation
 from django.utils.translation import gettext as _
 
 from newsletters import dates, links
+from newsletters.clock import local_date
 from newsletters.links import Purpose
-from newsletters.models import Delivery, Letter, Subscriber
+from newsletters.models import Delivery, Letter, Publication
+from newsletters.models.delivery import Claim
 from newsletters.rendering import capitalised
 
 
-def message_id(row: Delivery | Letter) -> str:
-    """Return the Message-ID without its brackets: the same for every try."""
-    if isinstance(row, Letter):
-        token = links.seal(Purpose.LETTER, row.pk)
-    else:
-        token = links.seal(Purpose.MESSAGE, row.subscriber_id, row.local_date, row.slot)
-    return f"{token}@{row.publication.domain}"
+def letter_id(letter: Letter) -> str:
+    """Return a letter's Message-ID without its brackets: the same for every try."""
+    return f"{links.seal(Purpose.LETTER, letter.pk)}@{letter.publication.domain}"
 
 
 def values(delivery: Delivery, now: datetime) -> dict[str, str]:
     """Return the values for a delivery's slots; its subscriber and publication must be loaded."""
-    reader, publication = delivery.subscriber, delivery.publication
-    key = (reader.pk, delivery.local_date, delivery.slot)
-    language = publication.language
-    return {
-        "to_address": reader.address,
-        "to_name": reader.first_name,
-        "first_name": reader.first_name,
-        "message_id": message_id(delivery),
-        "date": format_datetime(now),
-        "leave_url": f"{publication.origin}/leave/{links.seal(Purpose.LEAVE, *key)}/",
-        "reader_url": f"{publication.origin}/reader/{links.seal(Purpose.READER, *key)}/",
-        "today": headline(delivery, language),
-        "since": since(reader, language),
-    }
+    return writer(delivery.publication)(Claim.of(delivery), now)
 
 
-def headline(delivery: Delivery, language: str) -> str:
+def writer(publication: Publication) -> Callable[[Claim, datetime], dict[str, str]]:
+    """Return what writes the values for a delivery's slots. What all copies share is looked up here, once."""
+    origin, domain, language = publication.origin, publication.domain, publication.language
+
+    def write(claim: Claim, now: datetime) -> dict[str, str]:
+        day, reader, slot, first_name = claim.local_date, claim.subscriber_id, claim.slot, claim.first_name
+        return {
+            "to_address": claim.address,
+            "to_name": first_name,
+            "first_name": first_name,
+            "message_id": f"{links.seal(Purpose.MESSAGE, reader, day, slot)}@{domain}",
+            "date": spoken(now.replace(microsecond=0)),
+            "leave_url": f"{origin}/leave/{links.seal(Purpose.LEAVE, reader, day, slot)}/",
+            "reader_url": f"{origin}/reader/{links.seal(Purpose.READER, reader, day, slot)}/",
+            "today": headline(day, claim.way, language),
+            "since": dates.full_date(local_date(claim.began, claim.zone), language),
+        }
+
+    return write
+
+
+@lru_cache(maxsize=16)
+def spoken(moment: datetime) -> str:
+    """Return an instant as a Date header has it."""
+    return format_datetime(moment)
+
+
+@lru_cache(maxsize=256)
+def headline(day: date, way: str, language: str) -> str:
     """Return what stands at the head of a mail: its date, and honestly so where it is one of the reserve."""
-    day = capitalised(dates.day(delivery.local_date, language))
-    if delivery.way != Delivery.Way.RESERVE:
-        return day
+    head = capitalised(dates.day(day, language))
+    if way != Delivery.Way.RESERVE:
+        return head
     with translation.override(language):
-        return _("%(day)s, from the archive") % {"day": day}
-
-
-def since(reader: Subscriber, language: str) -> str:
-    """Return the date on which this reader confirmed, where they live."""
-    from newsletters.clock import local_date
-
-    began = reader.member_since or reader.created_at
-    return dates.full_date(local_date(began, reader.zone), language)
+        return _("%(day)s, from the archive") % {"day": head}

@@ -5,30 +5,23 @@ sent again by itself, and a row whose end nobody knows becomes `uncertain`.
 """
 
 import logging
-import random
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from datetime import datetime, timedelta
-from itertools import groupby
-from typing import Any
+from datetime import datetime
 
-from django.db import transaction
 from django.utils import timezone
 
-from newsletters import allowances, headers, letters, postage, rendering
-from newsletters.allowances import Turn
-from newsletters.models import Delivery, Issue, Letter, Walk
-from newsletters.models.delivery import HAD, OutgoingQuerySet, State
-from newsletters.transports import Message, Outcome, Transport, Unreachable, connect
+from newsletters import allowances
+from newsletters.models import Delivery, Letter
+from newsletters.models.delivery import Claim, OutgoingQuerySet
+from newsletters.sender import Sender, advance
+from newsletters.supply import Supply
+from newsletters.transports import Line, Transport, connect, line
 
 log = logging.getLogger(__name__)
-
-BATCH = 200
-FIRST_RETRY = timedelta(minutes=1)
-LONGEST_RETRY = timedelta(minutes=30)
 
 Clock = Callable[[], datetime]
 
@@ -40,33 +33,63 @@ def drain(
     seconds: float = 60.0,
     stopping: Callable[[], bool] = lambda: False,
     report: Callable[[Counter[str]], None] = lambda done: None,
-    way_out: Callable[[str], Transport] = connect,
+    way_out: Callable[[str], Transport | Line] = connect,
 ) -> Counter[str]:
     """Send what is due, letters first, until nothing is or the time is up; return how many rows ended how.
 
     One loop runs in a process: a second call returns at once.
     """
-    done: Counter[str] = Counter()
     if not _loop.acquire(blocking=False):
-        return done
-    deadline = time.monotonic() + seconds
+        return Counter()
     try:
         with ExitStack() as stack:
-            ways: dict[int, Transport] = {}
-            while time.monotonic() < deadline and not stopping():
-                if (leased := lease(clock())) is None:
-                    if (pause := allowances.opens_in((_letters(), _deliveries()), clock())) is None:
-                        break
-                    time.sleep(pause)
-                    continue
-                turn, rows = leased
-                if turn.relay.pk not in ways:
-                    ways[turn.relay.pk] = stack.enter_context(closing(way_out(turn.relay.url)))
-                done += take_turn(turn, rows, ways[turn.relay.pk], clock, stopping)
-                report(done)
+            senders = list(_senders(stack, clock, way_out))
+            run(senders, time.monotonic() + seconds, stopping, report)
     finally:
         _loop.release()
-    return done
+    return total(senders)
+
+
+def run(
+    senders: list[Sender], deadline: float, stopping: Callable[[], bool], report: Callable[[Counter[str]], None]
+) -> None:
+    """Let each relay have its turn until none has anything left."""
+    patience, reported = 1.0 if len(senders) == 1 else 0.02, time.monotonic()
+    while not stopping():
+        more = time.monotonic() < deadline
+        for sender in senders:
+            sender.step(more, patience)
+        if not any(sender.busy for sender in senders) and not (more and awaited(senders, stopping)):
+            break
+        if time.monotonic() > reported + 1:
+            report(total(senders))
+            reported = time.monotonic()
+    for sender in senders:
+        sender.wind_up()
+    if done := total(senders):
+        report(done)
+
+
+def awaited(senders: list[Sender], stopping: Callable[[], bool]) -> bool:
+    """Wait a moment where only the next second's share of a limit is lacking; return whether that was so."""
+    pauses = [pause for sender in senders if (pause := sender.rested()) is not None]
+    if pauses and not stopping():
+        time.sleep(min(pauses))
+    return bool(pauses)
+
+
+def total(senders: list[Sender]) -> Counter[str]:
+    return sum((sender.done for sender in senders), Counter())
+
+
+def _senders(stack: ExitStack, clock: Clock, way_out: Callable[[str], Transport | Line]) -> Iterator[Sender]:
+    """Open the ways out of the relays for which something is due, those that would take over included."""
+    now, lanes = clock(), (_letters, _deliveries)
+    for route in allowances.routes():
+        if any(route.of(lane()).due(now).exists() for lane in lanes):
+            for relay in allowances.free(route, now):
+                way = stack.enter_context(closing(line(way_out(relay.url))))
+                yield Sender(way, Supply(route, relay, lanes, clock), clock)
 
 
 def waiting(now: datetime) -> bool:
@@ -78,7 +101,7 @@ def sweep(now: datetime) -> None:
     """Take back what dead workers held, and close what came too late."""
     allowances.tidy(now)
     allowances.overdue(now)
-    advance(list(_deliveries().abandoned()))
+    advance([Claim.of(row) for row in _deliveries().abandoned().select_related("subscriber", "entry")])
     for lane in (_letters, _deliveries):
         for end, count in lane().sweep(now).items():
             if count:
@@ -90,178 +113,4 @@ def _letters() -> OutgoingQuerySet:
 
 
 def _deliveries() -> OutgoingQuerySet:
-    return Delivery.objects.select_related("publication", "subscriber", "issue__publication", "entry")
-
-
-def lease(now: datetime) -> tuple[Turn, list[Any]] | None:
-    """Claim a batch of one lane and one way out: no letter ever waits behind a daily send."""
-    for lane in (_letters, _deliveries):
-        for turn in allowances.turns(lane(), BATCH, now):
-            if rows := turn.route.of(lane()).lease(turn.number, now):
-                return turn, allowances.admit(turn, rows, now)
-            turn.end([], now)
-    return None
-
-
-def take_turn(
-    turn: Turn, rows: list[Any], transport: Transport, clock: Clock, stopping: Callable[[], bool]
-) -> Counter[str]:
-    """Send what a turn allows, publication by publication; tell the other workers what left and how it went."""
-    done: Counter[str] = Counter()
-    start = time.monotonic()
-    for _number, group in groupby(sorted(rows, key=_publication), key=_publication):
-        share = list(group)
-        done += give_up(turn, share, clock()) if turn.trouble else send(turn, share, transport, clock, stopping)
-    allowances.heard(turn.relay, done, time.monotonic() - start, clock())
-    turn.end(rows, clock())
-    return done
-
-
-def give_up(turn: Turn, rows: list[Any], now: datetime) -> Counter[str]:
-    """Leave what has not been handed off to another relay, or to a later try."""
-    table, keys, owner = rows[0]._meta.model.objects, [row.pk for row in rows], rows[0].owner
-    if allowances.another(turn, now):
-        return Counter({State.PLANNED: table.release(keys, owner)})
-    return Counter({State.RETRY: table.put_off(keys, owner, now + delay(rows[0].attempts), turn.trouble[:250])})
-
-
-def _publication(row: Any) -> int:
-    return int(row.publication_id)
-
-
-def send(turn: Turn, rows: list[Any], transport: Transport, clock: Clock, stopping: Callable[[], bool]) -> Counter[str]:
-    """Take leased rows of one publication through their transport, a group at a time."""
-    done: Counter[str] = Counter()
-    group: list[Any] = []
-    table, keys, owner = rows[0]._meta.model.objects, [row.pk for row in rows], rows[0].owner
-    try:
-        for row, message in compose(rows, clock):
-            if outcome := transport.stage(message):
-                done += settle([row], {row.pk: outcome}, clock())
-                continue
-            group.append(row)
-            if len(group) >= transport.group:
-                done += hand_off(group, transport, clock)
-                group = []
-                if stopping():
-                    table.release(keys, owner)
-                    return done
-        done += hand_off(group, transport, clock)
-    except Unreachable as error:
-        log.warning("The mail server cannot be reached: %s", error)
-        turn.trouble = str(error) or repr(error)
-        allowances.rest(turn.relay, clock(), error.retry_after)
-        done += give_up(turn, rows, clock())
-    return done
-
-
-def compose(rows: list[Any], clock: Clock) -> Iterable[tuple[Any, Message]]:
-    """Make each row's message. The work per issue is done once; a reader's share is splicing bytes.
-
-    Whatever is wrong with one issue or one row keeps no other waiting behind it.
-    """
-    for share in shares(rows):
-        try:
-            make = maker(share, clock())
-        except Exception as error:  # noqa: BLE001
-            put_aside(share, clock(), error)
-            continue
-        if make is None:
-            continue
-        for row in share:
-            try:
-                message = _message(row, make(row))
-            except Exception as error:  # noqa: BLE001
-                put_aside([row], clock(), error)
-            else:
-                yield row, message
-
-
-def shares(rows: list[Any]) -> list[list[Any]]:
-    """Group rows that are made from the same text: each letter by itself, deliveries by their issue."""
-    same: dict[int, list[Any]] = defaultdict(list)
-    for row in rows:
-        same[row.pk if isinstance(row, Letter) else row.issue_id].append(row)
-    return list(same.values())
-
-
-def maker(share: list[Any], now: datetime) -> Callable[[Any], bytes] | None:
-    """Return what makes a row's bytes, or None where the issue has been taken out of the queue since."""
-    if isinstance(share[0], Letter):
-        return lambda letter: letters.message_bytes(letter, now)
-    issue = share[0].issue
-    if issue.state != Issue.State.QUEUED:
-        settle(share, {row.pk: Outcome(State.MISSED, "withdrawn") for row in share}, now)
-        return None
-    revision = rendering.revision_of(issue)
-    Delivery.objects.filter(pk__in=[row.pk for row in share], owner=share[0].owner).update(revision=revision)
-    blueprint = rendering.blueprint(revision)
-    return lambda row: blueprint.fill(postage.values(row, now))
-
-
-def put_aside(rows: list[Any], now: datetime, error: Exception) -> None:
-    """Try rows that could not be made again later: what is wrong with them may be mended before the day is over."""
-    log.error("%s could not be made", rows[0], exc_info=error)
-    table, keys = rows[0]._meta.model.objects, [row.pk for row in rows]
-    table.put_off(keys, rows[0].owner, now + delay(rows[0].attempts), repr(error)[:250])
-
-
-def _message(row: Any, data: bytes) -> Message:
-    # Outside, an international domain has only its ASCII form (RFC 5890).
-    address = row.address if isinstance(row, Letter) else row.subscriber.address
-    sender, recipient = headers.addr_spec(row.publication.sender), headers.addr_spec(address)
-    return Message(row.pk, postage.message_id(row), sender, recipient, data)
-
-
-def hand_off(group: list[Any], transport: Transport, clock: Clock) -> Counter[str]:
-    """Commit the hand-off of a group, let its last bytes go, and settle what the server said."""
-    if not group:
-        return Counter()
-    rows = group[0]._meta.model.objects
-    passed = rows.hand_off([row.pk for row in group], group[0].owner, clock())
-    outcomes = transport.hand_off(passed)
-    return settle(group, outcomes, clock())
-
-
-def settle(rows: list[Any], outcomes: dict[Any, Outcome], now: datetime) -> Counter[str]:
-    """Write down how these rows ended; a row without outcome dropped out and is left as it is."""
-    ends: dict[Outcome, list[Any]] = defaultdict(list)
-    for row in rows:
-        if row.pk in outcomes:
-            ends[outcomes[row.pk]].append(row)
-    done: Counter[str] = Counter()
-    for outcome, share in ends.items():
-        with transaction.atomic():
-            done[outcome.state] += _settle(share, outcome, now)
-    return done
-
-
-def _settle(rows: list[Any], outcome: Outcome, now: datetime) -> int:
-    table, keys, owner = rows[0]._meta.model.objects, [row.pk for row in rows], rows[0].owner
-    reply = outcome.reply[:250]
-    if outcome.state == State.PLANNED:
-        return int(table.release(keys, owner))
-    if outcome.state == State.RETRY:
-        try_at = now + delay(rows[0].attempts)
-        # A server puts off at the dot, or before it.
-        return sum(int(table.put_off(keys, owner, try_at, reply, state)) for state in (State.LEASED, State.HANDOFF))
-    if outcome.state in HAD and isinstance(rows[0], Delivery):
-        advance(rows)
-    return int(table.settle(keys, owner, now, outcome.state, reason=outcome.reason, reply=reply))
-
-
-def delay(attempts: int) -> timedelta:
-    """Return how long to wait before the next try: twice as long each time, at most half an hour, a fifth jittered."""
-    steady: timedelta = min(FIRST_RETRY * 2.0 ** min(attempts, 10), LONGEST_RETRY)
-    return steady * random.uniform(0.9, 1.1)
-
-
-def advance(rows: list[Any]) -> None:
-    """Move the walks of these readers up to the entry they have just had."""
-    reached: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row in rows:
-        if row.entry_id and row.entry:
-            reached[row.entry.series_id, row.entry.rank].append(row.subscriber_id)
-    for (series, rank), readers in reached.items():
-        walks = Walk.objects.filter(series_id=series, subscriber_id__in=readers, ended_at=None)
-        walks.filter(reached__lt=rank).update(reached=rank)
+    return Delivery.objects.all()

@@ -1,5 +1,6 @@
 """Breaks, announcements, and a promise that changes: told ahead, once, and exact in every zone."""
 
+import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -88,7 +89,7 @@ def test_an_announcement_may_go_at_once(daily: Series, reader: Reader) -> None:
 
     row = Delivery.objects.get()
     assert (row.due_at, row.local_date) == (now, date(2026, 11, 22))
-    assert Delivery.objects.lease(10, now)
+    assert Delivery.objects.lease(10, now, uuid.uuid4())
 
 
 def test_only_a_queued_announcement_is_announced(daily: Series) -> None:

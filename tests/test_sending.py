@@ -1,5 +1,6 @@
 """From planned row to settled row, against a real mail server."""
 
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -9,15 +10,17 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from newsletters import letters, planning, sending
+from newsletters import letters, planning, sender, sending
 from newsletters.models import Delivery, Issue, Letter, Publication, Relay, Series, Subscriber
 from newsletters.models.delivery import State
-from newsletters.transports import Message, connect
+from newsletters.transports import Message, connect, line
 from tests.conftest import Reader
+from tests.processes import wait_until
 from tests.servers import MailServer
 from tests.test_planning import make_issue
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)  # 7:00 in Paris
+OWNER = uuid.UUID(int=7)
 SUNDAY = MONDAY - timedelta(hours=18)
 
 
@@ -51,14 +54,14 @@ def the_row() -> Delivery:
     return Delivery.objects.get()
 
 
-def test_it_sends_what_is_planned_over_one_connection(planned: Any, smtp: MailServer) -> None:
-    planned(3)
+def test_it_sends_what_is_planned_over_a_few_connections(planned: Any, smtp: MailServer) -> None:
+    planned(30)
 
     ended = drain()
 
-    assert ended == {"sent": 3}
-    assert smtp.connections == 1
-    assert sorted(one.recipients[0] for one in smtp.received) == [f"reader{n}@example.com" for n in range(3)]
+    assert ended == {"sent": 30}
+    assert smtp.connections == 4
+    assert {one.recipients[0] for one in smtp.received} == {f"reader{n}@example.com" for n in range(30)}
     assert set(Delivery.objects.values_list("state", flat=True)) == {State.SENT}
     assert all(row.revision_id and row.handoff_at and row.settled_at for row in Delivery.objects.all())
 
@@ -89,7 +92,7 @@ def test_a_put_off_message_is_tried_again_under_the_same_id(planned: Any, smtp: 
 
 
 def test_delays_grow_to_half_an_hour() -> None:
-    delays = [sending.delay(attempts).total_seconds() / 60 for attempts in range(12)]
+    delays = [sender.delay(attempts).total_seconds() / 60 for attempts in range(12)]
 
     assert 0.9 <= delays[0] <= 1.1
     assert 7 <= delays[3] <= 9
@@ -140,11 +143,11 @@ def test_a_server_that_goes_away_puts_the_rest_off(planned: Any, smtp: MailServe
 
 def test_whoever_leaves_before_the_hand_off_gets_nothing(planned: Any, smtp: MailServer) -> None:
     (alice,) = planned()
-    rows = Delivery.objects.lease(10, MONDAY)
+    rows = Delivery.objects.lease(10, MONDAY, OWNER)
 
     alice.leave(MONDAY)
 
-    assert Delivery.objects.hand_off([row.pk for row in rows], rows[0].owner, MONDAY) == set()
+    assert Delivery.objects.hand_off([row.pk for row in rows], OWNER, MONDAY) == set()
     assert the_row().state == State.SKIPPED
 
 
@@ -160,19 +163,19 @@ def test_a_row_planned_while_its_reader_left_is_skipped_at_the_hand_off(planned:
 
 def test_a_worker_that_overslept_sends_nothing(planned: Any) -> None:
     planned()
-    (row,) = Delivery.objects.lease(10, MONDAY)
+    (row,) = Delivery.objects.lease(10, MONDAY, OWNER)
     Delivery.objects.update(leased_until=datetime(2020, 1, 1, tzinfo=UTC))
 
     sending.sweep(MONDAY)
 
-    assert Delivery.objects.hand_off([row.pk], row.owner, MONDAY) == set()
+    assert Delivery.objects.hand_off([row.pk], OWNER, MONDAY) == set()
     assert the_row().state == State.PLANNED
 
 
 def test_a_hand_off_that_nobody_settled_becomes_uncertain(planned: Any) -> None:
     planned()
-    (row,) = Delivery.objects.lease(10, MONDAY)
-    Delivery.objects.hand_off([row.pk], row.owner, MONDAY)
+    (row,) = Delivery.objects.lease(10, MONDAY, OWNER)
+    Delivery.objects.hand_off([row.pk], OWNER, MONDAY)
     Delivery.objects.update(leased_until=datetime(2020, 1, 1, tzinfo=UTC))
 
     sending.sweep(MONDAY)
@@ -200,7 +203,10 @@ def test_an_issue_taken_out_of_the_queue_is_not_sent(planned: Any, smtp: MailSer
     assert (the_row().state, the_row().reason) == (State.MISSED, "withdrawn")
 
 
-def test_letters_go_before_the_daily_email(planned: Any, publication: Publication, smtp: MailServer) -> None:
+def test_letters_go_before_the_daily_email(
+    planned: Any, publication: Publication, smtp: MailServer, settings: Any
+) -> None:
+    settings.MAIL_URL = f"{smtp.url}?connections=1"
     (alice,) = planned()
     letter(publication, alice, "test")
 
@@ -258,7 +264,7 @@ def test_a_letter_that_cannot_be_made_keeps_no_other_waiting(
     Letter.objects.filter(pk=letter(publication, alice, "broken").pk).update(kind="unheard")
     letter(publication, alice, "sound")
 
-    assert drain() == {"sent": 1}
+    assert drain() == {"sent": 1, "retry": 1}
 
     assert Letter.objects.get(cause="broken").state == State.RETRY
     assert len(smtp.received) == 1
@@ -285,13 +291,18 @@ def test_whoever_leaves_is_not_welcomed_any_more(publication: Publication, reade
     assert Letter.objects.get().state == State.SKIPPED
 
 
-def test_a_message_left_without_its_dot_is_dropped_with_its_connection(smtp: MailServer) -> None:
-    transport = connect(smtp.url)
-    messages = [Message(n, f"{n}@x", "maud@x.example", "a@x.example", b"Subject: x\r\n\r\nx\r\n") for n in (1, 2)]
+def test_a_message_that_drops_out_is_dropped_with_its_connection(smtp: MailServer) -> None:
+    way = line(connect(f"{smtp.url}?connections=1"))
+    for n in (1, 2):
+        way.stage(Message(n, f"{n}@x", "maud@x.example", "a@x.example", b"Subject: x\r\n\r\nx\r\n"))
+    outcomes: dict[int, Any] = {}
 
-    assert [transport.stage(message) for message in messages] == [None, None]
-    outcomes = transport.hand_off({1, 2})
-    transport.close()
+    wait_until(lambda: way.poll(0.1) or way.staged)
+    way.hand_off(set(), {1})
+    wait_until(lambda: way.poll(0.1) or way.staged)
+    way.hand_off({2}, set())
+    wait_until(lambda: outcomes.update(way.poll(0.1)) or outcomes)
+    way.close()
 
     assert {key: outcome.state for key, outcome in outcomes.items()} == {2: "sent"}
     assert len(smtp.received) == 1

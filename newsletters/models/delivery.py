@@ -1,14 +1,16 @@
 import base64
 import uuid
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
-from django.db import models, transaction
-from django.db.models import Exists, F, OuterRef, Q
-from django.db.models.functions import Now
+from django.db import connection, models, transaction
+from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
+from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
 from newsletters.limits import known_caps
@@ -112,15 +114,52 @@ OPEN = (State.PLANNED, State.LEASED, State.RETRY)
 HAD = (State.HANDOFF, State.SENT, State.UNCERTAIN)
 
 
+class End(NamedTuple):
+    """How a row ended: its key, and what is written down."""
+
+    pk: Any
+    state: str
+    reason: str = ""
+    reply: str = ""
+
+
+def array(values: Iterable[Any]) -> str:
+    """Write a PostgreSQL array; psycopg's own way takes several times as long."""
+    return "{" + ",".join([_element(value) for value in values]) + "}"
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if not isinstance(value, str):
+        return str(value)
+    escaped = value.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{escaped}"'
+
+
+def _server_cursor() -> Any:
+    """Return a cursor of PostgreSQL whose statements are prepared: theirs would take longer to plan than to run."""
+    from psycopg import Cursor
+
+    connection.ensure_connection()
+    connection.connection.prepare_threshold = 2
+    return connection.make_cursor(Cursor(connection.connection))
+
+
 class OutgoingQuerySet(models.QuerySet[Any]):
     """The claims on rows that go out. Each is a conditional UPDATE on the row's own columns."""
+
+    # The columns of the key, with their types in PostgreSQL
+    KEY = {"id": "bigint"}
+    # What must still hold at the hand-off, as SQL on the row "d"; `still_wanted` says the same to the ORM.
+    WANTED = "TRUE"
+    REVISION = ""
 
     def due(self, now: datetime) -> "OutgoingQuerySet":
         return self.filter(state__in=WAITING, try_at__lte=now, late_until__gt=now)
 
-    def lease(self, size: int, now: datetime) -> list[Any]:
+    def lease(self, size: int, now: datetime, owner: uuid.UUID) -> list[Any]:
         """Claim up to `size` rows due at `now`, the longest due first, and return them as they stand then."""
-        owner = uuid.uuid4()
         with transaction.atomic():
             # On SQLite, which has one writer, Django leaves the locking clause out.
             due = self.select_related(None).due(now).order_by("try_at").select_for_update(skip_locked=True)
@@ -128,39 +167,143 @@ class OutgoingQuerySet(models.QuerySet[Any]):
             if not keys:
                 return []
             self.filter(pk__in=keys).update(state=State.LEASED, owner=owner, leased_until=Now() + LEASE)
-        return list(self.filter(pk__in=keys, owner=owner).order_by("try_at"))
+            return self.filter(pk__in=keys, owner=owner).claimed()
 
-    def hand_off(self, keys: list[Any], owner: uuid.UUID, now: datetime) -> set[Any]:
-        """Commit that these rows' last byte may now be sent; return the keys of those that still may.
+    def claimed(self) -> list[Any]:
+        return list(self.order_by("try_at"))
+
+    def hand_off(
+        self,
+        keys: Sequence[Any],
+        owner: uuid.UUID,
+        now: datetime,
+        ended: Sequence[End] = (),
+        revisions: Sequence[int | None] = (),
+    ) -> set[Any]:
+        """Commit that these rows' last byte may now be sent, and how others ended; return the keys that still may.
 
         A row drops out when its reader left, or when the lease ran out: a worker that was stopped in its sleep
         must not send what another one has taken over.
         """
-        mine = self.filter(pk__in=keys, owner=owner)
+        if not keys and not ended:
+            return set()
+        form = self._hand_off if connection.vendor == "postgresql" else self._hand_off_sqlite
+        return form(keys, owner, now, ended, revisions or [None] * len(keys))
+
+    def _hand_off(
+        self,
+        keys: Sequence[Any],
+        owner: uuid.UUID,
+        now: datetime,
+        ended: Sequence[End],
+        revisions: Sequence[int | None],
+    ) -> set[Any]:
+        """One statement, and with it one commit, however many rows."""
+        parts: list[str] = []
+        values: dict[str, Any] = {"owner": owner, "now": now, "wait": REPLY_WAIT}
+        if ended:
+            parts.append(f"settled AS ({self._settle_sql()})")
+            values |= self._arrays("e", [end.pk for end in ended])
+            values |= {name: array(str(getattr(end, name)) for end in ended) for name in ("state", "reason", "reply")}
+        parts.append(
+            f"passed AS ({self._pass_sql() if keys else f'SELECT {self._key()} FROM {self._table} WHERE FALSE'})"
+        )
+        if keys:
+            values |= self._arrays("p", keys) | {"revision": array(revisions)}
+        with _server_cursor() as cursor:
+            cursor.execute(f"WITH {', '.join(parts)} SELECT {self._key()} FROM passed", values)
+            rows = cursor.fetchall()
+        return set(rows) if len(self.KEY) > 1 else {pk for (pk,) in rows}
+
+    @property
+    def _table(self) -> str:
+        return self.model._meta.db_table
+
+    def _key(self, alias: str = "") -> str:
+        return ", ".join(f"{alias}{name}" for name in self.KEY)
+
+    def _arrays(self, name: str, keys: Sequence[Any]) -> dict[str, str]:
+        columns = zip(*keys, strict=True) if len(self.KEY) > 1 else [keys]
+        return {f"{name}{number}": array(column) for number, column in enumerate(columns)}
+
+    def _unnested(self, name: str, **more: str) -> str:
+        types = [f"%({name}{number})s::{kind}[]" for number, kind in enumerate(self.KEY.values())]
+        types += [f"%({column})s::{kind}[]" for column, kind in more.items()]
+        return f"unnest({', '.join(types)}) {name} ({', '.join([*self.KEY, *more])})"
+
+    def _settle_sql(self) -> str:
+        return f"""
+            UPDATE {self._table} d SET state = e.state, reason = e.reason, reply = e.reply, settled_at = %(now)s,
+                leased_until = NULL
+            FROM {self._unnested("e", state="text", reason="text", reply="text")}
+            WHERE ({self._key("d.")}) = ({self._key("e.")}) AND d.owner = %(owner)s
+                AND d.state IN ('leased', 'handoff', 'uncertain')"""
+
+    def _pass_sql(self) -> str:
+        # With a bare column the planner, whose statistics know of no leased rows, reads all of them by their own index.
+        return f"""
+            UPDATE {self._table} d SET state = 'handoff', handoff_at = %(now)s, {self.REVISION}
+                leased_until = statement_timestamp() + %(wait)s
+            FROM {self._unnested("p", revision="bigint")}
+            WHERE ({self._key("d.")}) = ({self._key("p.")}) AND d.owner = %(owner)s AND d.state || '' = 'leased'
+                AND d.leased_until > statement_timestamp() AND d.late_until > %(now)s AND {self.WANTED}
+            RETURNING {self._key("d.")}"""
+
+    def _hand_off_sqlite(
+        self,
+        keys: Sequence[Any],
+        owner: uuid.UUID,
+        now: datetime,
+        ended: Sequence[End],
+        revisions: Sequence[int | None],
+    ) -> set[Any]:
         with transaction.atomic():
+            for how, share in groupby(sorted(ended, key=lambda end: end[1:]), key=lambda end: end[1:]):
+                self.settle([end.pk for end in share], owner, now, *how)
+            mine = self.filter(pk__in=keys, owner=owner)
             still = mine.filter(self.still_wanted(), state=State.LEASED, leased_until__gt=Now(), late_until__gt=now)
-            passed = still.update(state=State.HANDOFF, handoff_at=now, leased_until=Now() + REPLY_WAIT)
-        if passed == len(keys):
-            return set(keys)
-        return set(mine.filter(state=State.HANDOFF).values_list("pk", flat=True))
+            for revision in set(revisions):
+                same = [key for key, one in zip(keys, revisions, strict=True) if one == revision]
+                made = {"revision_id": revision} if self.REVISION else {}
+                still.filter(pk__in=same).update(
+                    state=State.HANDOFF, handoff_at=now, leased_until=Now() + REPLY_WAIT, **made
+                )
+            return set(mine.filter(state=State.HANDOFF).values_list("pk", flat=True))
 
     def still_wanted(self) -> Q:
         return Q()
 
-    def settle(self, keys: list[Any], owner: uuid.UUID, now: datetime, state: str, **columns: object) -> int:
+    def drop(self, keys: Sequence[Any], owner: uuid.UUID, now: datetime) -> None:
+        """Close what dropped out at the hand-off because nobody wants it any more."""
+
+    def settle(
+        self, keys: list[Any], owner: uuid.UUID, now: datetime, state: str, reason: str = "", reply: str = ""
+    ) -> int:
         """Write down how these rows ended. A reply that comes after the row was given up still counts."""
         mine = self.filter(pk__in=keys, owner=owner, state__in=(State.LEASED, State.HANDOFF, State.UNCERTAIN))
-        return mine.update(state=state, settled_at=now, leased_until=None, **columns)
+        return mine.update(state=state, settled_at=now, leased_until=None, reason=reason, reply=reply)
 
     def put_off(
-        self, keys: list[Any], owner: uuid.UUID, try_at: datetime, reply: str, state: str = State.LEASED
+        self,
+        keys: Sequence[Any],
+        owner: uuid.UUID,
+        try_at: datetime,
+        reply: str,
+        reason: str = "",
+        states: Sequence[str] = (State.LEASED,),
     ) -> int:
-        """Try these rows again, but not before `try_at`."""
-        return self.filter(pk__in=keys, owner=owner, state=state).update(
-            state=State.RETRY, try_at=try_at, attempts=F("attempts") + 1, reply=reply, owner=None, leased_until=None
+        """Try these rows again, but not before `try_at`; the reason tells whose doing it is that they wait."""
+        return self.filter(pk__in=keys, owner=owner, state__in=states).update(
+            state=State.RETRY,
+            try_at=try_at,
+            attempts=F("attempts") + 1,
+            reason=reason,
+            reply=reply,
+            owner=None,
+            leased_until=None,
         )
 
-    def release(self, keys: list[Any], owner: uuid.UUID) -> int:
+    def release(self, keys: Sequence[Any], owner: uuid.UUID) -> int:
         """Give leased rows back untouched."""
         mine = self.filter(pk__in=keys, owner=owner, state=State.LEASED)
         return mine.update(state=State.PLANNED, owner=None, leased_until=None)
@@ -171,13 +314,13 @@ class OutgoingQuerySet(models.QuerySet[Any]):
 
     def sweep(self, now: datetime) -> dict[str, int]:
         """Take back what dead workers held, and close what came too late; return how many rows of each."""
-        expired = self.filter(leased_until__lt=Now())
+        expired, over = self.filter(leased_until__lt=Now()), self.filter(state__in=WAITING, late_until__lte=now)
+        # What the reader's own server put off until it was too late is no outage of ours.
+        reason = Case(When(reason="deferred", then=Value("deferred")), default=Value("late"))
         return {
             "released": expired.filter(state=State.LEASED).update(state=State.PLANNED, owner=None, leased_until=None),
             "uncertain": self.abandoned().update(state=State.UNCERTAIN, leased_until=None),
-            "missed": self.filter(state__in=WAITING, late_until__lte=now).update(
-                state=State.MISSED, reason="late", settled_at=now
-            ),
+            "missed": over.update(state=State.MISSED, reason=reason, settled_at=now),
         }
 
 
@@ -200,24 +343,90 @@ class Outgoing(models.Model):
         abstract = True
 
 
+class Claim(NamedTuple):
+    """A leased delivery, with what it takes to write and to settle it; no more is read of a reader."""
+
+    local_date: date
+    subscriber_id: int
+    slot: int
+    publication_id: int
+    way: str
+    issue_id: int
+    series_id: int | None
+    rank: int | None
+    attempts: int
+    address: str
+    first_name: str
+    zone: str
+    began: datetime
+
+    @property
+    def pk(self) -> tuple[date, int, int]:
+        return self[:3]
+
+    @classmethod
+    def of(cls, delivery: "Delivery") -> "Claim":
+        """Return what `claimed` reads."""
+        reader, key = delivery.subscriber, (delivery.local_date, delivery.subscriber_id, delivery.slot)
+        began, entry = reader.member_since or reader.created_at, delivery.entry
+        walk = (entry.series_id, entry.rank) if entry else (None, None)
+        what = (delivery.publication_id, delivery.way, delivery.issue_id or 0, *walk, delivery.attempts)
+        return cls(*key, *what, reader.address, reader.first_name, reader.zone, began)
+
+
 class DeliveryQuerySet(OutgoingQuerySet):
-    def due(self, now: datetime) -> "DeliveryQuerySet":
-        waiting: DeliveryQuerySet = super().due(now)  # type: ignore[assignment]
+    KEY = {"local_date": "date", "subscriber_id": "bigint", "slot": "bigint"}
+    # As a value, so that the planner cannot make a join of it: with old statistics it read every reader there is.
+    WANTED = """(SELECT r.status FROM newsletters_subscriber r WHERE r.id = d.subscriber_id) = 'active'
+        AND (SELECT h.id FROM newsletters_halt h WHERE h.issue_id = d.issue_id AND h.ended_at IS NULL) IS NULL"""
+    REVISION = "revision_id = p.revision,"
+
+    def due(self, now: datetime) -> OutgoingQuerySet:
+        waiting = super().due(now)
         halted = list(Halt.objects.standing().values_list("issue", flat=True))
         return waiting.exclude(issue__in=halted) if halted else waiting
+
+    def lease(self, size: int, now: datetime, owner: uuid.UUID) -> list[Any]:
+        return self._lease(size, now, owner) if connection.vendor == "postgresql" else super().lease(size, now, owner)
+
+    def _lease(self, size: int, now: datetime, owner: uuid.UUID) -> list[Any]:
+        """Claim and read in one statement."""
+        with transaction.atomic(), connection.cursor() as cursor:
+            due = self.due(now).order_by("try_at").select_for_update(skip_locked=True).values(*self.KEY)[:size]
+            sql, parameters = due.query.sql_with_params()
+            # A lease that a power cut takes back is given again; only the hand-off must be on the disk.
+            cursor.execute("SET LOCAL synchronous_commit TO off")
+            cursor.execute(
+                f"""
+                WITH due AS MATERIALIZED ({sql}), mine AS (
+                    UPDATE newsletters_delivery d SET state = 'leased', owner = %s,
+                        leased_until = statement_timestamp() + %s
+                    FROM due WHERE ({self._key("d.")}) = ({self._key("due.")})
+                    RETURNING {self._key("d.")}, d.publication_id, d.way, d.issue_id, d.entry_id, d.attempts)
+                SELECT {self._key("mine.")}, mine.publication_id, way, mine.issue_id, e.series_id, e.rank, attempts,
+                    r.address, r.first_name, r.zone, coalesce(r.member_since, r.created_at)
+                FROM mine JOIN newsletters_subscriber r ON r.id = mine.subscriber_id
+                LEFT JOIN newsletters_entry e ON e.id = mine.entry_id""",
+                [*parameters, owner, LEASE],
+            )
+            return [Claim(*row) for row in cursor.fetchall()]
+
+    def claimed(self) -> list[Any]:
+        began = Coalesce("subscriber__member_since", "subscriber__created_at")
+        what = ("publication_id", "way", "issue_id", "entry__series_id", "entry__rank", "attempts")
+        reader = ("subscriber__address", "subscriber__first_name", "subscriber__zone", began)
+        return [Claim(*row) for row in self.order_by("try_at").values_list(*self.KEY, *what, *reader)]
 
     def still_wanted(self) -> Q:
         return Q(self._reader()) & ~Q(self._halt())
 
-    def hand_off(self, keys: list[Any], owner: uuid.UUID, now: datetime) -> set[Any]:
-        passed = super().hand_off(keys, owner, now)
-        if dropped := [key for key in keys if key not in passed]:
-            mine = self.filter(pk__in=dropped, owner=owner, state=State.LEASED)
+    def drop(self, keys: Sequence[Any], owner: uuid.UUID, now: datetime) -> None:
+        for key in keys:
+            mine = self.filter(pk=key, owner=owner, state=State.LEASED)
             # Planned while the reader was leaving: the row itself never heard of it.
             unwanted = mine.exclude(self._reader())
             unwanted.update(state=State.SKIPPED, reason="left", settled_at=now, leased_until=None)
             mine.filter(self._halt()).update(state=State.PLANNED, owner=None, leased_until=None)
-        return passed
 
     def sweep(self, now: datetime) -> dict[str, int]:
         waited = self.filter(state__in=WAITING, late_until__lte=now, issue__in=Halt.objects.standing().values("issue"))

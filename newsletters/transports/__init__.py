@@ -1,9 +1,16 @@
-"""The ways out. Each is one small class behind the same three steps: stage, hand off, close."""
+"""The ways out.
 
-from collections.abc import Callable
+A `Transport` is one small class behind three steps: stage, hand off, close. A `Line` has several messages under way at
+a time and says by and by what became of them; `InTurn` makes a line of any transport.
+"""
+
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qs, unquote, urlsplit
+
+# With +TOKEN behind it, a local part may have 64 characters (RFC 5321 section 4.5.3.1.1).
+LONGEST_VERP = 13
 
 
 class TransportURLError(ValueError):
@@ -28,6 +35,11 @@ class Message:
     sender: str
     recipient: str
     data: bytes
+
+    @property
+    def token(self) -> str:
+        """What names this message, and no other, in return paths and envelope ids."""
+        return self.message_id.partition("@")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,76 @@ class Transport(Protocol):
         """Let go of the server."""
 
 
+@runtime_checkable
+class Line(Protocol):
+    """A way out on which messages overtake one another."""
+
+    @property
+    def group(self) -> int:
+        """How many staged messages are worth a commit."""
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be given to it now."""
+
+    @property
+    def staged(self) -> Collection[Any]:
+        """The keys of the messages that lack their last byte, and nothing else."""
+
+    def stage(self, message: Message) -> None:
+        """Begin to bring a message to the server. Raises Unreachable."""
+
+    def poll(self, seconds: float) -> dict[Any, Outcome]:
+        """Wait for news, and return how messages ended. Raises Unreachable where there is no server and no news."""
+
+    def hand_off(self, passed: set[Any], dropped: set[Any]) -> None:
+        """Send the last byte of these staged messages, and take back those that dropped out."""
+
+    def recall(self) -> None:
+        """Take back whatever has not been handed off."""
+
+    def close(self) -> None:
+        """Let go of the server."""
+
+
+class InTurn:
+    """A line of a transport that does one thing after another."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.group = transport.group
+        self.staged: list[Any] = []
+        self.ended: dict[Any, Outcome] = {}
+
+    @property
+    def room(self) -> int:
+        return self.group - len(self.staged)
+
+    def stage(self, message: Message) -> None:
+        if outcome := self.transport.stage(message):
+            self.ended[message.key] = outcome
+        else:
+            self.staged.append(message.key)
+
+    def poll(self, seconds: float) -> dict[Any, Outcome]:
+        ended, self.ended = self.ended, {}
+        return ended
+
+    def hand_off(self, passed: set[Any], dropped: set[Any]) -> None:
+        self.staged.clear()
+        self.ended |= self.transport.hand_off(passed)
+
+    def recall(self) -> None:
+        self.hand_off(set(), set(self.staged))
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+def line(way: Transport | Line) -> Line:
+    return way if isinstance(way, Line) else InTurn(way)
+
+
 def parse(url: str) -> Options:
     """Take a relay's URL apart. Raises TransportURLError."""
     try:
@@ -98,14 +180,28 @@ def check_url(url: str) -> None:
         raise TransportURLError("names no server. Give smtp://USER:PASSWORD@HOST:PORT or esp:PROVIDER.")
     if options.query.get("tls", "none") not in {"none", "starttls", "ssl"}:
         raise TransportURLError("has an unknown tls. Give tls=starttls, tls=ssl or tls=none.")
+    connections = options.query.get("connections", "4")
+    if not connections.isdecimal() or not 1 <= int(connections) <= 100:
+        raise TransportURLError("has an unknown number of connections. Give connections=1 to connections=100.")
+    check_verp(options.query.get("verp"))
 
 
-def connect(url: str) -> Transport:
+def check_verp(address: str | None) -> None:
+    if address is None:
+        return
+    local, at, domain = address.rpartition("@")
+    if not (local and at and domain and address.isascii() and address.isprintable()) or set(address) & set(' <>"+'):
+        raise TransportURLError("has no address for bounces. Give verp=bounces@example.com.")
+    if len(local) > LONGEST_VERP:
+        raise TransportURLError(f"has a long verp. Give at most {LONGEST_VERP} letters before its @.")
+
+
+def connect(url: str) -> Transport | Line:
     """Open the way out that a relay's URL names."""
     from newsletters.transports.esp import ESP
     from newsletters.transports.letterbox import Letterbox
     from newsletters.transports.smtp import SMTP
 
     options = parse(url)
-    kinds: dict[str, Callable[[Options], Transport]] = {"letterbox": Letterbox, "smtp": SMTP, "esp": ESP}
+    kinds: dict[str, Callable[[Options], Transport | Line]] = {"letterbox": Letterbox, "smtp": SMTP, "esp": ESP}
     return kinds[options.scheme](options)
