@@ -1,8 +1,11 @@
 """Wake-ups. Any of them may be lost or doubled: the rows say what is due."""
 
 import logging
+import mmap
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -14,16 +17,38 @@ from kombu.exceptions import OperationalError
 
 from newsletters import alarms, heartbeat, notices, planning, promise, rehearsal, sending
 from newsletters.models import Heartbeat
+from newsletters.models.delivery import State
 
 log = logging.getLogger(__name__)
 
-_stopping = threading.Event()
+# One byte of memory that forked children share: Celery's prefork pool tells the parent alone that it is to stop.
+_stopping = mmap.mmap(-1, 1)
 
 
 @worker_shutting_down.connect
-def stop(**signal: Any) -> None:
-    """Let the senders finish the message they are at, and no more."""
-    _stopping.set()
+def stop(**told: Any) -> None:
+    """Let the senders finish the messages they are at, and no more."""
+    _stopping[0] = 1
+
+
+@contextmanager
+def unhurried() -> Iterator[Callable[[], bool]]:
+    """Hold SIGTERM back until the block has ended, and yield what tells whether to end it.
+
+    Whoever ends a service may signal all of its processes. Celery's handler would end a child in the middle of a
+    group, and leave its messages in doubt.
+    """
+    told: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: bool(_stopping[0])
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        yield lambda: bool(told or _stopping[0])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if told:
+        signal.raise_signal(signal.SIGTERM)
 
 
 @shared_task
@@ -76,8 +101,11 @@ def guarded(part: Callable[..., object], *facts: Any) -> None:
 @shared_task
 def drain() -> None:
     """Send what is due for a minute, then make room and come back for the rest."""
-    if sending.drain(stopping=_stopping.is_set) and sending.waiting(timezone.now()):
-        drain.delay()
+    with unhurried() as stopping:
+        done = sending.drain(stopping=stopping)
+        # Where nothing but delays came of it, the next tick is early enough.
+        if sum(done.values()) > done[State.RETRY] and sending.waiting(timezone.now()):
+            drain.delay()
 
 
 def wake() -> None:

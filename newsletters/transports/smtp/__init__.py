@@ -25,7 +25,7 @@ CONNECTIONS = 4
 TRIES = 2
 # So many accepted messages earn back a connection that a 421 has cost.
 EARNED = 100
-QUIT_SECONDS = 2.0
+QUIT_SECONDS = 1.0
 
 
 class SMTP:
@@ -109,8 +109,11 @@ class SMTP:
         for session in list(self.sessions):
             self._hang_up(session)
         self.selector.close()
-        self.bell.close()
         self.clapper.close()
+        self.bell.close()
+        while not self.opened.empty():
+            if isinstance(late := self.opened.get(), Opened):
+                late.sock.close()
 
     # Connections come and go
 

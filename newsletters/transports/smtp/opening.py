@@ -62,6 +62,9 @@ class Dialogue:
         if self.heard or self.replies:
             # What was said before the handshake may have been put in by anyone (CVE-2011-0411).
             raise Lost("The server spoke between STARTTLS and the handshake.")
+        self.wrap(host)
+
+    def wrap(self, host: str) -> None:
         self.sock = context().wrap_socket(self.sock, server_hostname=host)
 
     def log_in(self, offered: str, user: str, password: str) -> None:
@@ -80,14 +83,17 @@ def open_connection(options: Options) -> Opened:
     """Connect, and do all that comes before the first message. Raises OSError, Lost."""
     tls = options.query.get("tls", "none")
     sock = socket.create_connection((options.host, options.port or (465 if tls == "ssl" else 25)), CONNECT_SECONDS)
+    dialogue = Dialogue(sock)
     try:
         # Without it Nagle holds the dot back until the text is acknowledged: 40 ms in which a crash leaves doubt.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        dialogue = Dialogue(context().wrap_socket(sock, server_hostname=options.host) if tls == "ssl" else sock)
+        if tls == "ssl":
+            dialogue.wrap(options.host)
         dialogue.sock.settimeout(REPLY_SECONDS)
         return introduced(dialogue, options, tls)
     except BaseException:
+        dialogue.sock.close()
         sock.close()
         raise
 
