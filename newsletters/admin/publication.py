@@ -175,6 +175,12 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
             *("warm_up_from", "warm_up_volume", "warm_up_days", "letters_share", "domain_caps"),
         ]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Left empty, they are as for every relay.
+        for name in ("warm_up_volume", "warm_up_days", "letters_share"):
+            self.fields[name].required = False
+
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"].strip()
         if url:
