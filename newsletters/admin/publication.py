@@ -158,6 +158,10 @@ class HeartbeatAdmin(LedgerAdmin):
     list_display = ["name", "at"]
 
 
+# Left empty, these are as for every relay.
+AS_USUAL = ("warm_up_volume", "warm_up_days", "letters_share")
+
+
 class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
     """The address goes in and never comes out again: it holds a password."""
 
@@ -177,9 +181,15 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # Left empty, they are as for every relay.
-        for name in ("warm_up_volume", "warm_up_days", "letters_share"):
+        for name in AS_USUAL:
             self.fields[name].required = False
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name in AS_USUAL:
+            if cleaned.get(name) is None and name not in self.errors:
+                cleaned[name] = Relay._meta.get_field(name).get_default()
+        return cleaned
 
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"].strip()
