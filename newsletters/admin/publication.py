@@ -188,7 +188,7 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
         cleaned = super().clean() or {}
         for name in AS_USUAL:
             if cleaned.get(name) is None and name not in self.errors:
-                cleaned[name] = Relay._meta.get_field(name).get_default()
+                cleaned[name] = getattr(Relay(), name)
         return cleaned
 
     def clean_url(self) -> str:
