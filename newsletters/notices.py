@@ -24,7 +24,8 @@ ANNOUNCE = f"""
     SELECT %(date)s, reader.id, %(issue)s, %(publication)s, 'announcement', %(issue)s, 'planned', '',
         %(due_at)s, %(due_at)s, %(late_until)s, 0, ''
     FROM newsletters_subscriber reader
-    WHERE {cascade.OF_A_ZONE} AND reader.status = 'active' AND NOT EXISTS (
+    WHERE {cascade.OF_A_ZONE} AND reader.status = 'active'
+      AND reader.member_since <= %(due_at)s AND NOT EXISTS (
         SELECT 1 FROM newsletters_delivery past
         WHERE past.issue_id = %(issue)s AND past.subscriber_id = reader.id)
     ON CONFLICT DO NOTHING

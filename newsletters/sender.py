@@ -3,7 +3,6 @@
 import logging
 import random
 import time
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -16,6 +15,7 @@ from newsletters.claims import Claim, End
 from newsletters.copies import Made, compose
 from newsletters.models import Delivery, Letter, Walk
 from newsletters.models.delivery import HAD, LEASE, OutgoingQuerySet, State
+from newsletters.supply import Supply
 from newsletters.transports import Line, Outcome, Unreachable
 
 log = logging.getLogger(__name__)
@@ -31,14 +31,12 @@ SETTLED_WITHIN = 1.0
 # For so long a stop waits for the replies to what has been handed off.
 LAST_REPLIES = 6.0
 
-Lease = Callable[[int], list[Any]]
-
 
 class Sender:
     """Rows of one relay between their lease and their end."""
 
-    def __init__(self, line: Line, lease: Lease, owner: uuid.UUID, clock: Callable[[], datetime]) -> None:
-        self.line, self.lease, self.owner, self.clock = line, lease, owner, clock
+    def __init__(self, line: Line, supply: Supply, clock: Callable[[], datetime]) -> None:
+        self.line, self.supply, self.owner, self.clock = line, supply, supply.owner, clock
         self.size = LEAST
         self.made: Iterator[Made] = iter(())
         self.leased_at = time.monotonic()
@@ -54,6 +52,12 @@ class Sender:
     @property
     def busy(self) -> bool:
         return bool(self.leased or self.out or self.ended)
+
+    def rested(self) -> float | None:
+        """Look again what may be leased; return the seconds after which that is worth while, None where it is not."""
+        pause = None if self.dead else self.supply.opens_in()
+        self.dry = pause is None
+        return pause
 
     def step(self, more: bool, patience: float) -> None:
         """Feed the line, hear its news, commit what is worth it. With `more`, new rows may be leased."""
@@ -92,7 +96,7 @@ class Sender:
         elif now - self.leased_at > SETTLED_WITHIN * 2:
             self.size = max(LEAST, self.size // 2)
         # A row whose lease ran out on a slow connection may come again: one copy of it is enough.
-        rows = [row for row in self.lease(self.size) if row.pk not in self.leased and row.pk not in self.out]
+        rows = [row for row in self.supply.lease(self.size) if row.pk not in self.leased and row.pk not in self.out]
         self.leased |= {row.pk: row for row in rows}
         self.made, self.leased_at, self.dry = self.fresh(compose(rows, self.clock)), now, not rows
         return bool(rows)
@@ -143,6 +147,7 @@ class Sender:
         dropped = set(keys) - passed
         for key in dropped:
             self.leased.pop(key)
+        self.supply.ended(dict.fromkeys(dropped, Outcome(State.PLANNED)))
         for key in keys:
             self.revisions.pop(key, None)
         self.staged = 0
@@ -174,19 +179,21 @@ class Sender:
             self.leased.pop(row.pk, None)
             self.revisions.pop(row.pk, None)
             self.done[outcome.state] += 1
+        self.supply.ended({row.pk: outcome for row, outcome in ended})
         self.ended = []
 
     # The end
 
     def give_up(self, error: Unreachable) -> None:
-        """Put off what has not been handed off; this relay rests until the next wake-up."""
+        """Leave what has not been handed off to another relay, or to a later try; this one rests."""
         log.warning("The mail server cannot be reached: %s", error)
+        outcome = self.supply.unreachable(error)
         self.dead, self.made = True, iter(())
         self.line.recall()
         ended = {row.pk for row, _outcome in self.ended}
         for row in self.leased.values():
             if row.pk not in ended:
-                self.end(row, Outcome(State.RETRY, "", str(error)))
+                self.end(row, outcome)
 
     def recall(self) -> None:
         """Give back whatever has not been handed off."""
@@ -202,6 +209,7 @@ class Sender:
         for key in keys:
             self.leased.pop(key)
             self.revisions.pop(key, None)
+        self.supply.ended(dict.fromkeys(keys, Outcome(State.PLANNED)))
 
     def wind_up(self) -> None:
         """Stop: nothing new leaves, and what has left is waited for, but not for long."""

@@ -90,6 +90,7 @@ def keep_watch(now: datetime, plans: list[planning.Plan]) -> None:
         guarded(promise.go_round, now)
         guarded(alarms.go_round, now)
     if any(plan.rows for plan in plans):
+        guarded(alarms.look_at_limits, now)
         heartbeat.planned(now)
     if alarms.to_tell(now).exists() or heartbeat.waits():
         tell.delay()

@@ -1,6 +1,8 @@
 from newsletters.models.article import Article, Source
 from newsletters.models.delivery import Delivery, Heartbeat, Letter, Outgoing, Relay
+from newsletters.models.halt import Halt
 from newsletters.models.issue import Issue, IssueText, Revision, Text
+from newsletters.models.limits import Allowance, Line, Wave
 from newsletters.models.promise import Alarm, Break, Clock, Correction, Day, PromiseChange, Rehearsal, Tally
 from newsletters.models.publication import Member, Publication
 from newsletters.models.series import Entry, Series, Walk
@@ -8,6 +10,7 @@ from newsletters.models.subscriber import Subscriber, Suppression
 
 __all__ = [
     "Alarm",
+    "Allowance",
     "Article",
     "Break",
     "Clock",
@@ -15,10 +18,12 @@ __all__ = [
     "Day",
     "Delivery",
     "Entry",
+    "Halt",
     "Heartbeat",
     "Issue",
     "IssueText",
     "Letter",
+    "Line",
     "Member",
     "Outgoing",
     "PromiseChange",
@@ -33,4 +38,5 @@ __all__ = [
     "Tally",
     "Text",
     "Walk",
+    "Wave",
 ]
