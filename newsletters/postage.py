@@ -3,6 +3,7 @@
 from datetime import datetime
 from email.utils import format_datetime
 
+from django.conf import settings
 from django.utils import translation
 from django.utils.translation import gettext as _
 
@@ -14,11 +15,22 @@ from newsletters.rendering import capitalised
 
 def message_id(row: Delivery | Letter) -> str:
     """Return the Message-ID without its brackets: the same for every try."""
+    return f"{token(row)}@{row.publication.domain}"
+
+
+def token(row: Delivery | Letter) -> str:
+    """Return the word by which a message is known again: in its Message-ID, return path, ENVID and Reply-To."""
     if isinstance(row, Letter):
-        token = links.seal(Purpose.LETTER, row.pk)
-    else:
-        token = links.seal(Purpose.MESSAGE, row.subscriber_id, row.local_date, row.slot)
-    return f"{token}@{row.publication.domain}"
+        return links.seal(Purpose.LETTER, row.pk)
+    return links.seal(Purpose.MESSAGE, row.subscriber_id, row.local_date, row.slot)
+
+
+def reply_to(row: Delivery | Letter) -> str:
+    """Return where answers to this message go: a signed address in our own mailbox, or else the author's."""
+    if not settings.BOUNCE_ADDRESS:
+        return row.publication.reply_to
+    local, _at, domain = settings.BOUNCE_ADDRESS.rpartition("@")
+    return f"{local}+{token(row)}@{domain}"
 
 
 def values(delivery: Delivery, now: datetime) -> dict[str, str]:
@@ -31,6 +43,7 @@ def values(delivery: Delivery, now: datetime) -> dict[str, str]:
         "to_name": reader.first_name,
         "first_name": reader.first_name,
         "message_id": message_id(delivery),
+        "reply_to": reply_to(delivery),
         "date": format_datetime(now),
         "leave_url": f"{publication.origin}/leave/{links.seal(Purpose.LEAVE, *key)}/",
         "reader_url": f"{publication.origin}/reader/{links.seal(Purpose.READER, *key)}/",

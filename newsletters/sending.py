@@ -18,7 +18,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from newsletters import headers, letters, postage, rendering
+from newsletters import bounces, headers, letters, postage, rendering
 from newsletters.models import Delivery, Issue, Letter, Relay, Walk
 from newsletters.models.delivery import HAD, OutgoingQuerySet, State
 from newsletters.transports import Message, Outcome, Transport, Unreachable, connect
@@ -208,6 +208,7 @@ def settle(rows: list[Any], outcomes: dict[Any, Outcome], now: datetime) -> Coun
 def _settle(rows: list[Any], outcome: Outcome, now: datetime) -> int:
     table, keys, owner = rows[0]._meta.model.objects, [row.pk for row in rows], rows[0].owner
     reply = outcome.reply[:250]
+    bounces.refused(rows, outcome, now)
     if outcome.state == State.PLANNED:
         return int(table.release(keys, owner))
     if outcome.state == State.RETRY:

@@ -1,14 +1,17 @@
 from newsletters.models.article import Article, Source
+from newsletters.models.bounce import Bounce
 from newsletters.models.delivery import Delivery, Heartbeat, Letter, Outgoing, Relay
 from newsletters.models.issue import Issue, IssueText, Revision, Text
 from newsletters.models.promise import Alarm, Break, Clock, Correction, Day, PromiseChange, Rehearsal, Tally
 from newsletters.models.publication import Member, Publication
 from newsletters.models.series import Entry, Series, Walk
+from newsletters.models.stop import Stop
 from newsletters.models.subscriber import Subscriber, Suppression
 
 __all__ = [
     "Alarm",
     "Article",
+    "Bounce",
     "Break",
     "Clock",
     "Correction",
@@ -28,6 +31,7 @@ __all__ = [
     "Revision",
     "Series",
     "Source",
+    "Stop",
     "Subscriber",
     "Suppression",
     "Tally",

@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from newsletters.models.issue import Issue, Revision
 from newsletters.models.publication import Publication
 from newsletters.models.series import Entry
+from newsletters.models.stop import Stop
 from newsletters.models.subscriber import Subscriber
 
 # Long enough for a batch on a slow server; a lease that runs out gives the rows to another worker.
@@ -164,14 +165,22 @@ class Outgoing(models.Model):
 
 
 class DeliveryQuerySet(OutgoingQuerySet):
+    def due(self, now: datetime) -> "OutgoingQuerySet":
+        stopped = list(Stop.objects.standing().values_list("publication", flat=True))
+        waiting = super().due(now)
+        return waiting.exclude(publication__in=stopped) if stopped else waiting
+
     def still_wanted(self) -> Q:
-        return Q(Exists(Subscriber.objects.mailable().filter(pk=OuterRef("subscriber_id"))))
+        return Q(self._reader()) & ~Q(Exists(Stop.objects.standing().filter(publication=OuterRef("publication_id"))))
+
+    def _reader(self) -> Exists:
+        return Exists(Subscriber.objects.mailable().filter(pk=OuterRef("subscriber_id")))
 
     def hand_off(self, keys: list[Any], owner: uuid.UUID, now: datetime) -> set[Any]:
         passed = super().hand_off(keys, owner, now)
         for key in set(keys) - passed:
             # Planned while the reader was leaving: the row itself never heard of it.
-            unwanted = self.filter(pk=key, owner=owner, state=State.LEASED).exclude(self.still_wanted())
+            unwanted = self.filter(pk=key, owner=owner, state=State.LEASED).exclude(self._reader())
             unwanted.update(state=State.SKIPPED, reason="left", settled_at=now, leased_until=None)
         return passed
 
@@ -220,6 +229,8 @@ class Delivery(Outgoing):
             models.Index(fields=["try_at"], condition=Q(state__in=["planned", "retry"]), name="delivery_waiting"),
             # The sweep takes back what a dead worker held.
             models.Index(fields=["leased_until"], condition=Q(state__in=["leased", "handoff"]), name="delivery_held"),
+            # What may have been taken waits to be settled.
+            models.Index(fields=["handoff_at"], condition=Q(state="uncertain"), name="delivery_uncertain"),
         ]
 
     def __str__(self) -> str:
@@ -247,6 +258,8 @@ class Letter(Outgoing):
         ACCESS = "access", _("link to one's data")
         MOVE = "move", _("confirm a new address")
         SAMPLE = "sample", _("tomorrow's email")
+        OFFER = "offer", _("offer to leave")
+        ANSWER = "answer", _("a reader's answer")
 
     publication = models.ForeignKey(Publication, models.CASCADE, related_name="letters")
     subscriber = models.ForeignKey(Subscriber, models.SET_NULL, null=True, blank=True, related_name="letters")
