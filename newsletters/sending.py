@@ -202,13 +202,13 @@ def settle(rows: list[Any], outcomes: dict[Any, Outcome], now: datetime) -> Coun
     for outcome, share in ends.items():
         with transaction.atomic():
             done[outcome.state] += _settle(share, outcome, now)
+            bounces.refused(share, outcome, now)
     return done
 
 
 def _settle(rows: list[Any], outcome: Outcome, now: datetime) -> int:
     table, keys, owner = rows[0]._meta.model.objects, [row.pk for row in rows], rows[0].owner
     reply = outcome.reply[:250]
-    bounces.refused(rows, outcome, now)
     if outcome.state == State.PLANNED:
         return int(table.release(keys, owner))
     if outcome.state == State.RETRY:

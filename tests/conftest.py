@@ -31,7 +31,7 @@ from newsletters import addresses
 from newsletters.models import Publication, Subscriber
 from optin.models import OptInPage
 
-pytest_plugins = ["tests.servers", "tests.browser", "tests.visitor", "tests.authors"]
+pytest_plugins = ["tests.servers", "tests.outbox", "tests.browser", "tests.visitor", "tests.authors"]
 
 Reader = Callable[..., Subscriber]
 

@@ -82,7 +82,7 @@ def expected(publication: Publication, day: date) -> int:
 
 def unproven(publication: Publication, bounce: Bounce, now: datetime) -> None:
     """Stop where a large provider asks for a proof of the sender; nothing would reach its readers any more."""
-    said = f"{bounce.status} {bounce.text}".lower()
+    said = f"{bounce.text} {bounce.status}".lower()
     address = bounce.subscriber.address.lower() if bounce.subscriber else ""
     code = words.proof_code(said)
     if not code or bounce.date is None:

@@ -118,7 +118,7 @@ def fields(text: str) -> dict[str, list[str]]:
             continue
         if match := FIELD.match(line):
             last = found.setdefault(match[1].lower(), [])
-            last.append(match[2].strip())
+            last.append(match[2].strip()[:20_000])
     return found
 
 

@@ -1,6 +1,7 @@
 """Reports that mail servers write for people, in a form of their own: what is one, and whom it is about."""
 
 import re
+from itertools import islice
 
 from newsletters.bounces.letter import Letter, fields, spoken, words
 
@@ -60,15 +61,15 @@ DELAYED = re.compile(
 )
 ALONE = re.compile(
     r"^[ \t>*-]*(?:to:|recipients?:|address:|for:)?[ \t]*<?(?:mailto:"
-    r"|smtp:)?([^\s<>:;,()\"]+@[^\s<>:;,()\"]+?)>?[ \t]*(?:[:;.,]|\([^\n]{0,100}|[ -]*)?[ \t]*$",
+    r"|smtp:)?([^\s<>:;,()\"]{1,64}@[^\s<>:;,()\"]{1,255}?)>?[ \t]*(?:[:;.,]|\([^\n]{0,100}|[ -]*)?[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-HEADED = re.compile(r"^[ \t]*<([^\s<>]+@[^\s<>]+)>(?:\.{3}|:|[ \t]*$|[ \t]*\()", re.MULTILINE)
-COMMAND = re.compile(r"rcpt[ ]to[ ]?:[ ]*<?([^\s<>]+@[^\s<>]+)>?", re.IGNORECASE)
-DOTTED = re.compile(r"<?([^\s<>]+@[^\s<>]+?)>?\.{3}")
+HEADED = re.compile(r"^[ \t]*<([^\s<>]{1,64}@[^\s<>]{1,255})>(?:\.{3}|:|[ \t]*$|[ \t]*\()", re.MULTILINE)
+COMMAND = re.compile(r"rcpt[ ]to[ ]?:[ ]*<?([^\s<>]{1,64}@[^\s<>]{1,255})>?", re.IGNORECASE)
+DOTTED = re.compile(r"<?([^\s<>]{1,64}@[^\s<>]{1,255}?)>?\.{3}")
 LISTED = re.compile(
     r"^[^\n@]{0,40}\b(?:to|recipient|recipients|address|user|mailbox"
-    r"|destinataire)\b[^\n@]{0,40}?<?([^\s<>:;,()\"'=]+@[^\s<>:;,()\"']+)",
+    r"|destinataire)\b[^\n@]{0,40}?<?([^\s<>:;,()\"'=]{1,64}@[^\s<>:;,()\"']{1,255})",
     re.IGNORECASE | re.MULTILINE,
 )
 OURS = re.compile(
@@ -95,7 +96,13 @@ def body(letter: Letter) -> str:
     if not whole.strip():
         # Some put the whole report in a part of another kind.
         whole = "\n".join(spoken(part.text) for part in letter.parts if not part.returned)
+    whole = shortened(whole)
     return whole[: cut(whole)][:20_000]
+
+
+def shortened(text: str) -> str:
+    """Return the head of a text, in lines as mail has them at most (RFC 5322 section 2.1.1): the searches stay fast."""
+    return "\n".join(line[:998] for line in text[:100_000].split("\n"))
 
 
 def cut(text: str) -> int:
@@ -140,7 +147,9 @@ def candidates(letter: Letter, text: str) -> list[str]:
     }
     others = in_returned(letter)
     for pattern in (HEADED, ALONE, DOTTED, COMMAND, LISTED, ADDRESS):
-        seen = unique(m[1] if pattern.groups else m[0] for m in pattern.finditer(text) if not ours(text, m, pattern))
+        seen = unique(
+            m[1] if pattern.groups else m[0] for m in islice(pattern.finditer(text), 200) if not ours(text, m, pattern)
+        )
         if strangers := [one for one in seen if one.lower() not in own] or [one for one in seen if one in others]:
             return strangers if pattern not in (ADDRESS, LISTED) else (both(strangers, others) or strangers[:1])
     return others[:1]
@@ -165,7 +174,8 @@ def in_header(letter: Letter, name: str) -> list[str]:
 
 def in_returned(letter: Letter) -> list[str]:
     """Return to whom the message that came back was addressed."""
-    headers = letter.returned or fields(letter.text[cut(letter.text) :].partition("\n\n")[2]) or fields(letter.text)
+    text = shortened(letter.text)
+    headers = letter.returned or fields(text[cut(text) :].partition("\n\n")[2]) or fields(text)
     return unique(ADDRESS.findall(" ".join([*headers.get("to", []), *headers.get("x-envelope-to", [])])[:4000]))
 
 
