@@ -26,9 +26,9 @@ def send_day(day: int) -> None:
 
 
 def row(reader: Subscriber, day: int = 0) -> Delivery:
-    return Delivery.objects.select_related("publication").get(
-        subscriber=reader, local_date=(MONDAY + ONE_DAY * day).date(), slot=0
-    )
+    rows = Delivery.objects.select_related("publication").filter(subscriber=reader, slot=0)
+    found: Delivery = rows.get(local_date=(MONDAY + ONE_DAY * day).date())
+    return found
 
 
 def message_id(reader: Subscriber, day: int = 0) -> str:

@@ -41,7 +41,7 @@ NAMES = {"type", "event", "bouncetype", "severity", "bounce_class", "hard_bounce
 TAKEN = {EventType.DELIVERED, EventType.SENT, EventType.QUEUED, EventType.DEFERRED, EventType.OPENED, EventType.CLICKED}
 
 
-def told(sender: Any, event: AnymailTrackingEvent, esp_name: str, **more: Any) -> None:
+def happened(sender: Any, event: AnymailTrackingEvent, esp_name: str, **more: Any) -> None:
     """Do what follows from a provider's event, once however often it is told."""
     now = timezone.now()
     found = whose(event, now)
@@ -51,8 +51,9 @@ def told(sender: Any, event: AnymailTrackingEvent, esp_name: str, **more: Any) -
         arrived(found, now)
     elif kind := kind_of(event):
         text = event.mta_response or event.description or ""
-        name = bounces.row_key(found.row)
-        policy.record(policy.Event(kind, found, Bounce.Door.HOOK, name, in_text(STATUS, text), text), now)
+        told = f"{esp_name} {event.event_id} {event.recipient}" if event.event_id else ""
+        facts = (bounces.row_key(found.row), in_text(STATUS, text), text, told)
+        policy.record(policy.Event(kind, found, Bounce.Door.HOOK, *facts), now)
 
 
 def whose(event: AnymailTrackingEvent, now: datetime) -> Origin | None:

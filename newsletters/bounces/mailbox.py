@@ -53,13 +53,8 @@ def by_imap(box: Box, now: datetime, take: Take) -> int:
             ours = take(raw, now) != bounces.UNPLACED
             server.uid("STORE", uid.decode(), "+FLAGS.SILENT", r"(\Deleted)" if ours else r"(\Seen)")
             done += ours
-        expunge(server)
+        server.expunge()
     return done
-
-
-def expunge(server: imaplib.IMAP4) -> None:
-    """Delete for good what was marked so in this folder, which is ours alone."""
-    server.expunge()
 
 
 @contextmanager
@@ -79,9 +74,8 @@ def imap(box: Box) -> Iterator[imaplib.IMAP4]:
 
 
 def by_pop3(box: Box, now: datetime, take: Take) -> int:
-    server = pop3(box)
     done = 0
-    try:
+    with pop3(box) as server:
         number, _size = server.stat()
         # The newest first: what is none of ours stays, and must not keep the others waiting.
         for index in range(number, max(number - MOST, 0), -1):
@@ -89,17 +83,22 @@ def by_pop3(box: Box, now: datetime, take: Take) -> int:
             if take(b"\r\n".join(lines) + b"\r\n", now) != bounces.UNPLACED:
                 server.dele(index)
                 done += 1
-    finally:
-        # Without QUIT nothing is deleted (RFC 1939): what was taken before an error may be taken again.
-        server.quit()
     return done
 
 
-def pop3(box: Box) -> poplib.POP3:
+@contextmanager
+def pop3(box: Box) -> Iterator[poplib.POP3]:
     if box.scheme == "pop3s":
         server: poplib.POP3 = poplib.POP3_SSL(box.host, box.port, timeout=SECONDS, context=ssl.create_default_context())
     else:
         server = poplib.POP3(box.host, box.port, timeout=SECONDS)
-    server.user(box.user)
-    server.pass_(box.password)
-    return server
+    try:
+        server.user(box.user)
+        server.pass_(box.password)
+        yield server
+    finally:
+        # Without QUIT nothing is deleted (RFC 1939): then it is taken again, which changes nothing.
+        try:
+            server.quit()
+        except (OSError, poplib.error_proto):
+            server.close()

@@ -32,15 +32,20 @@ class Event:
     key: str
     status: str = ""
     text: str = ""
+    told: str = ""  # what a provider calls this event
 
 
 @transaction.atomic
 def record(event: Event, now: datetime) -> Bounce | None:
     """Write an event down and do what follows from it; None where it was told before."""
     origin = event.origin
+    told = digest(event.told) if event.told else ""
+    if told and Bounce.objects.filter(event=told).exists():
+        return None
     bounce, new = Bounce.objects.get_or_create(
-        key=hashlib.sha256(f"{event.kind} {event.key}".encode("utf-8", "replace")).hexdigest(),
+        key=digest(f"{event.kind} {event.key}"),
         defaults={
+            "event": told,
             "kind": event.kind,
             "door": event.door,
             "publication": origin.publication,
@@ -59,6 +64,10 @@ def record(event: Event, now: datetime) -> Bounce | None:
     if origin.known:
         follow(bounce, origin, now)
     return bounce
+
+
+def digest(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
 
 
 def without_addresses(text: str) -> str:

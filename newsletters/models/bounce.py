@@ -32,6 +32,8 @@ class Bounce(models.Model):
         LOG = "log", _("in the server's log")
 
     key = models.CharField(max_length=64, unique=True, editable=False)
+    # What a provider calls the event: the same one never counts twice, whatever it says the second time.
+    event = models.CharField(max_length=64, blank=True, editable=False)
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
     door = models.CharField(_("came"), max_length=6, choices=Door.choices)
     publication = models.ForeignKey(Publication, models.CASCADE, null=True, related_name="bounces")
@@ -53,6 +55,7 @@ class Bounce(models.Model):
             models.Index(fields=["at"], name="bounce_by_time"),
             # The breaker counts a date's; the list shows a publication's.
             models.Index(fields=["publication", "date", "kind"], name="bounce_of_day"),
+            models.Index(fields=["event"], condition=~models.Q(event=""), name="bounce_by_event"),
             # On how many days was this reader not reached?
             models.Index(fields=["subscriber", "kind", "date"], name="bounce_of_reader"),
         ]

@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods
 
 from newsletters.bounces import events
 
-tracking.connect(events.told, dispatch_uid="newsletters.bounces")
+tracking.connect(events.happened, dispatch_uid="newsletters.bounces")
 inbound.connect(events.received, dispatch_uid="newsletters.bounces")
 
 
@@ -39,7 +39,11 @@ def guarded(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     def hook(request: HttpRequest, **parts: Any) -> HttpResponse:
         if closed(view):
             raise Http404
-        return view(request, **parts)
+        try:
+            return view(request, **parts)
+        except ImproperlyConfigured:
+            # Some look for their key only when they are called.
+            raise Http404 from None
 
     return hook
 
@@ -48,6 +52,9 @@ def hooks() -> Iterable[URLPattern]:
     for one in anymail_urls.urlpatterns:
         address = str(one.pattern).removeprefix("^").removesuffix("$")
         provider = address.partition("/")[0]
+        if provider == "sendinblue":
+            # Brevo's former name, which anymail warns of.
+            continue
         if "(" not in address:
             yield path(f"hooks/{address}", guarded(one.callback), name=one.name)
         else:
