@@ -168,10 +168,12 @@ PROVIDERS: dict[str, Any] = {
         "X-Mailin-custom": json.dumps({"message_id": name})}, "active"),
     "mailjet hard": ("mailjet", lambda name, to: [{
         "event": "bounce", "time": 1, "MessageID": 1, "email": to, "hard_bounce": True,
-        "error_related_to": "recipient", "error": "user unknown", "Payload": json.dumps({"message_id": name})}], "bounced"),
+        "error_related_to": "recipient", "error": "user unknown",
+        "Payload": json.dumps({"message_id": name})}], "bounced"),
     "mailjet full": ("mailjet", lambda name, to: [{
         "event": "bounce", "time": 1, "MessageID": 1, "email": to, "hard_bounce": False,
-        "error_related_to": "recipient", "error": "quota exceeded", "Payload": json.dumps({"message_id": name})}], "active"),
+        "error_related_to": "recipient", "error": "quota exceeded",
+        "Payload": json.dumps({"message_id": name})}], "active"),
     "sparkpost hard": ("sparkpost", lambda name, to: [{"msys": {"message_event": {
         "type": "bounce", "event_id": "e1", "bounce_class": "10", "rcpt_to": to, "raw_reason": "550 5.1.1 unknown user",
         "rcpt_meta": {"message_id": name}, "message_id": "1", "timestamp": "1700000000"}}}], "bounced"),

@@ -35,11 +35,11 @@ class Bounce(models.Model):
     # What a provider calls the event: the same one never counts twice, whatever it says the second time.
     event = models.CharField(max_length=64, blank=True, editable=False)
     kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices)
-    door = models.CharField(_("came"), max_length=6, choices=Door.choices)
+    door = models.CharField(_("how it came"), max_length=6, choices=Door.choices)
     publication = models.ForeignKey(Publication, models.CASCADE, null=True, related_name="bounces")
     subscriber = models.ForeignKey(Subscriber, models.CASCADE, null=True, db_index=False, related_name="bounces")
     letter = models.ForeignKey(Letter, models.SET_NULL, null=True, related_name="bounces")
-    date = models.DateField(_("of"), null=True)  # the local date of the delivery it is about
+    date = models.DateField(_("day of the email"), null=True)  # the local date of the delivery it is about
     slot = models.BigIntegerField(default=0)
     # Whether the event names its message by a token of ours; without one it is written down and changes nothing.
     known = models.BooleanField(_("names its message"), default=False)
