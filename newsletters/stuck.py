@@ -8,9 +8,9 @@ from typing import Any
 
 from newsletters import bounces, postage
 from newsletters.bounces import policy, verdict
-from newsletters.bounces.origin import Origin
+from newsletters.bounces.origin import Origin, reader_of
 from newsletters.bounces.report import STATUS, Failure, in_text
-from newsletters.models import Bounce, Delivery, Letter, Publication, Stop, Subscriber
+from newsletters.models import Bounce, Delivery, Letter, Publication, Stop
 from newsletters.models.delivery import WAITING, OutgoingQuerySet, State
 from newsletters.postfix import Answer, Record
 
@@ -90,9 +90,8 @@ def again(rows: Iterable[Row], now: datetime) -> State:
 def refuse(row: Row, text: str, now: datetime) -> None:
     """Treat what the relay's log says of a refusal as the bounce it is."""
     failure = Failure("", status=in_text(STATUS, text), said=text)
-    reader = Subscriber.objects.filter(pk=row.subscriber_id).first() if row.subscriber_id else None
     name = bounces.row_key(row)
-    event = policy.Event(verdict.of(failure), Origin(row, reader), Bounce.Door.LOG, name, failure.status, text)
+    event = policy.Event(verdict.of(failure), Origin(row, reader_of(row)), Bounce.Door.LOG, name, failure.status, text)
     policy.record(event, now)
 
 

@@ -41,6 +41,7 @@ from tests.conftest import Reader
 
 HOSTILE = "<script>alert(1)</script>"
 LEDGERS = {Consent, Letter, Request, Suppression, Walk, Day, Clock, Revision, Text, IssueText, Heartbeat, Rehearsal}
+LEDGERS |= {Bounce, Stop}
 NOT_BY_HAND = LEDGERS | {Subscriber, Article, Source}
 
 

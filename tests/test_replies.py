@@ -157,6 +157,17 @@ def test_an_answer_proves_that_an_uncertain_email_arrived(sent: Send) -> None:
     assert row(alice).state == State.SENT
 
 
+def test_an_author_who_cannot_be_reached_costs_no_reader(sent: Send, smtp: MailServer) -> None:
+    (alice,) = sent()
+    bounces.take(mails.answer(written(alice), "Merci."), LATER)
+    smtp.replies["maud@lepasdujour.example"] = "550 5.1.1 user unknown"
+
+    sending.drain(lambda: LATER)
+
+    alice.refresh_from_db()
+    assert (alice.status, Letter.objects.get().state) == ("active", State.FAILED)
+
+
 def test_a_header_from_outside_starts_no_new_line(sent: Send, smtp: MailServer) -> None:
     (alice,) = sent()
     raw = mails.answer(written(alice), "Bonjour").replace(

@@ -12,7 +12,7 @@ from newsletters.bounces import answers, letter, origin, policy, report, verdict
 from newsletters.bounces.origin import Origin
 from newsletters.bounces.policy import Event
 from newsletters.bounces.report import Failure, Report
-from newsletters.models import Bounce, Subscriber
+from newsletters.models import Bounce
 from newsletters.models.delivery import State
 from newsletters.transports import Outcome
 
@@ -81,6 +81,7 @@ def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
     if outcome.reason != "address" and kind in {Kind.HARD, Kind.SOFT, Kind.FULL}:
         kind = Kind.BLOCKED
     for row in rows:
-        reader = Subscriber.objects.filter(pk=row.subscriber_id).first() if row.subscriber_id else None
-        event = Event(kind, Origin(row, reader), Door.SERVER, row_key(row), failure.status, outcome.reply)
+        event = Event(
+            kind, Origin(row, origin.reader_of(row)), Door.SERVER, row_key(row), failure.status, outcome.reply
+        )
         policy.record(event, now)

@@ -94,12 +94,20 @@ def of_token(opened: tuple[Purpose, Token], now: datetime) -> Origin | None:
     purpose, token = opened
     if purpose == Purpose.LETTER:
         letter = Letter.objects.select_related("publication", "subscriber").filter(pk=token.number).first()
-        return Origin(letter, letter.subscriber) if letter and left(letter, now) else None
+        return Origin(letter, reader_of(letter)) if letter and left(letter, now) else None
     key = (token.day, token.number, token.slot)
     row = Delivery.objects.select_related("publication").filter(pk=key).first()
     if row is None or not left(row, now):
         return None
-    return Origin(row, Subscriber.objects.select_related("publication").filter(pk=token.number).first())
+    return Origin(row, reader_of(row))
+
+
+def reader_of(row: Delivery | Letter) -> Subscriber | None:
+    """Return whom a mail was sent to. A letter about a reader may go to the author, or to a new address."""
+    reader = Subscriber.objects.select_related("publication").filter(pk=row.subscriber_id or 0).first()
+    if reader and isinstance(row, Letter) and row.address.lower() != reader.address_key:
+        return None
+    return reader
 
 
 def left(row: Delivery | Letter, now: datetime) -> bool:
