@@ -12,7 +12,7 @@ from newsletters.bounces import answers, letter, origin, policy, report, verdict
 from newsletters.bounces.origin import Origin
 from newsletters.bounces.policy import Event
 from newsletters.bounces.report import Failure, Report
-from newsletters.models import Bounce
+from newsletters.models import Bounce, Delivery, Letter
 from newsletters.models.delivery import State
 from newsletters.transports import Outcome
 
@@ -69,9 +69,9 @@ def row_key(row: Any) -> str:
 
 
 def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
-    """Write down what a server said to these rows while they were sent; rows are deliveries or letters.
+    """Write down what a server said to these rows while they were sent: deliveries or letters, or claims on deliveries.
 
-    Only what it said to the recipient may cost a reader. A refusal for now counts only where a provider asks for a
+    To be called after their settling, in the same transaction. Only what it said to the recipient may cost a reader. A refusal for now counts only where a provider asks for a
     proof of the sender.
     """
     failure = Failure("", status=report.in_text(report.STATUS, outcome.reply), said=outcome.reply)
@@ -80,8 +80,14 @@ def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
         return
     if outcome.reason != "address" and kind in {Kind.HARD, Kind.SOFT, Kind.FULL}:
         kind = Kind.BLOCKED
-    for row in rows:
+    for row in filter(None, map(loaded, rows)):
         event = Event(
             kind, Origin(row, origin.reader_of(row)), Door.SERVER, row_key(row), failure.status, outcome.reply
         )
         policy.record(event, now)
+
+
+def loaded(row: Any) -> Delivery | Letter | None:
+    if isinstance(row, Delivery | Letter):
+        return row
+    return Delivery.objects.select_related("publication").filter(pk=row.pk).first()
