@@ -71,8 +71,8 @@ def row_key(row: Any) -> str:
 def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
     """Write down what a server said to these rows while they were sent: deliveries or letters, or claims on deliveries.
 
-    To be called after their settling, in the same transaction. Only what it said to the recipient may cost a reader. A refusal for now counts only where a provider asks for a
-    proof of the sender.
+    To be called after their settling, in the same transaction. Only what was said to the recipient may cost a reader. A
+    refusal for now counts only where a provider asks for a proof of the sender.
     """
     failure = Failure("", status=report.in_text(report.STATUS, outcome.reply), said=outcome.reply)
     kind = verdict.of(failure)
@@ -80,7 +80,8 @@ def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
         return
     if outcome.reason != "address" and kind in {Kind.HARD, Kind.SOFT, Kind.FULL}:
         kind = Kind.BLOCKED
-    for row in filter(None, map(loaded, rows)):
+    known: list[Delivery | Letter] = [row for row in map(loaded, rows) if row]
+    for row in known:
         event = Event(
             kind, Origin(row, origin.reader_of(row)), Door.SERVER, row_key(row), failure.status, outcome.reply
         )
@@ -90,4 +91,5 @@ def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
 def loaded(row: Any) -> Delivery | Letter | None:
     if isinstance(row, Delivery | Letter):
         return row
-    return Delivery.objects.select_related("publication").filter(pk=row.pk).first()
+    found: Delivery | None = Delivery.objects.select_related("publication").filter(pk=row.pk).first()
+    return found
