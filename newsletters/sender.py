@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
+from newsletters import bounces
 from newsletters.claims import Claim, End
 from newsletters.copies import Made, compose
 from newsletters.models import Delivery, Letter, Walk
@@ -171,6 +172,9 @@ class Sender:
         passed = table.hand_off(keys, self.owner, now, settled, [self.revisions.get(key) for key in keys])
         if len(passed) < len(keys):
             table.drop([key for key in keys if key not in passed], self.owner, now)
+        for row, outcome in ended:
+            if outcome.state in {State.FAILED, State.RETRY} and outcome.reply:
+                bounces.refused([row], outcome, now)
         return passed
 
     def forget(self, ended: list[tuple[Any, Outcome]]) -> None:
@@ -225,7 +229,7 @@ class Sender:
 
 def unusual(row: Any, outcome: Outcome) -> bool:
     """Tell whether an end takes more than the one statement."""
-    if outcome.state in {State.RETRY, State.PLANNED}:
+    if outcome.state in {State.RETRY, State.PLANNED, State.FAILED}:
         return True
     return isinstance(row, Claim) and row.way == Delivery.Way.SEQUENCE
 

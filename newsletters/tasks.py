@@ -11,11 +11,13 @@ from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from newsletters import alarms, heartbeat, notices, planning, promise, rehearsal, sending
+from newsletters import alarms, heartbeat, notices, planning, promise, rehearsal, sending, stuck
+from newsletters.bounces import mailbox
 from newsletters.models import Heartbeat
 from newsletters.models.delivery import State
 
@@ -59,6 +61,7 @@ def tick() -> None:
     guarded(notices.tick, now)
     plans = planning.tick(now)
     sending.sweep(now)
+    guarded(stuck.by_choice, now)
     if sending.waiting(now):
         drain.delay()
     keep_watch(now, plans)
@@ -73,6 +76,15 @@ def beat(now: datetime) -> None:
 def rehearse() -> None:
     """Rehearse tomorrow's emails where the evening has come. It may take minutes, so it is no part of the tick."""
     guarded(rehearsal.rehearse_due, timezone.now())
+
+
+@shared_task
+def collect() -> None:
+    """Read the mailbox that bounces and answers come to."""
+    now = timezone.now()
+    if settings.BOUNCE_MAILBOX and mailbox.due(now):
+        guarded(mailbox.collect, settings.BOUNCE_MAILBOX, now)
+        wake()
 
 
 @shared_task

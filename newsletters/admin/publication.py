@@ -26,7 +26,7 @@ class PublicationAdmin(RoomAdmin):
     fieldsets = [
         (None, {"fields": ["name", "slug", "tagline", "language", "accent", "host"]}),
         (_("The promise"), {"fields": ["hour", "weekdays", "late_until", "zone", "show_streak", "alert_urls"]}),
-        (_("The sender"), {"fields": ["author", "sender", "reply_to", "postal_address"]}),
+        (_("The sender"), {"fields": ["author", "sender", "reply_to", "postal_address", "when_uncertain"]}),
         (_("Words around each issue"), {"fields": ["greeting", "sign_off", "action", "postscript"]}),
         (_("Privacy"), {"fields": ["privacy"]}),
     ]

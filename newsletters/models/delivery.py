@@ -20,6 +20,7 @@ from newsletters.models.halt import Halt
 from newsletters.models.issue import Issue, Revision
 from newsletters.models.publication import Publication
 from newsletters.models.series import Entry
+from newsletters.models.stop import Stop
 from newsletters.models.subscriber import Subscriber
 
 # Long enough for a batch on a slow server; a lease that runs out gives the rows to another worker.
@@ -344,13 +345,17 @@ class DeliveryQuerySet(OutgoingQuerySet):
     KEY = {"local_date": "date", "subscriber_id": "bigint", "slot": "bigint"}
     # As a value, so that the planner cannot make a join of it: with old statistics it read every reader there is.
     WANTED = """(SELECT r.status FROM newsletters_subscriber r WHERE r.id = d.subscriber_id) = 'active'
-        AND (SELECT h.id FROM newsletters_halt h WHERE h.issue_id = d.issue_id AND h.ended_at IS NULL) IS NULL"""
+        AND (SELECT h.id FROM newsletters_halt h WHERE h.issue_id = d.issue_id AND h.ended_at IS NULL) IS NULL
+        AND (SELECT s.id FROM newsletters_stop s
+             WHERE s.publication_id = d.publication_id AND s.ended_at IS NULL) IS NULL"""
     REVISION = "revision_id = p.revision,"
 
     def due(self, now: datetime) -> OutgoingQuerySet:
         waiting = super().due(now)
         halted = list(Halt.objects.standing().values_list("issue", flat=True))
-        return waiting.exclude(issue__in=halted) if halted else waiting
+        stopped = list(Stop.objects.standing().values_list("publication", flat=True))
+        waiting = waiting.exclude(issue__in=halted) if halted else waiting
+        return waiting.exclude(publication__in=stopped) if stopped else waiting
 
     def lease(self, size: int, now: datetime, owner: uuid.UUID) -> list[Any]:
         return self._lease(size, now, owner) if connection.vendor == "postgresql" else super().lease(size, now, owner)
@@ -384,7 +389,7 @@ class DeliveryQuerySet(OutgoingQuerySet):
         return [Claim(*row) for row in self.order_by("try_at").values_list(*self.KEY, *what, *reader)]
 
     def still_wanted(self) -> Q:
-        return Q(self._reader()) & ~Q(self._halt())
+        return Q(self._reader()) & ~Q(self._halt()) & ~Q(self._stop())
 
     def drop(self, keys: Sequence[Any], owner: uuid.UUID, now: datetime) -> None:
         for key in keys:
@@ -392,7 +397,7 @@ class DeliveryQuerySet(OutgoingQuerySet):
             # Planned while the reader was leaving: the row itself never heard of it.
             unwanted = mine.exclude(self._reader())
             unwanted.update(state=State.SKIPPED, reason="left", settled_at=now, leased_until=None)
-            mine.filter(self._halt()).update(state=State.PLANNED, owner=None, leased_until=None)
+            mine.filter(Q(self._halt()) | Q(self._stop())).update(state=State.PLANNED, owner=None, leased_until=None)
 
     def sweep(self, now: datetime) -> dict[str, int]:
         waited = self.filter(state__in=WAITING, late_until__lte=now, issue__in=Halt.objects.standing().values("issue"))
@@ -412,6 +417,9 @@ class DeliveryQuerySet(OutgoingQuerySet):
 
     def _halt(self) -> Exists:
         return Exists(Halt.objects.standing().filter(issue=OuterRef("issue_id")))
+
+    def _stop(self) -> Exists:
+        return Exists(Stop.objects.standing().filter(publication=OuterRef("publication_id")))
 
     def skip(self, subscriber: Subscriber, reason: str, now: datetime) -> int:
         """End what is planned for a reader. Rows are open on a date or two around today's only."""
@@ -458,6 +466,8 @@ class Delivery(Outgoing):
             models.Index(fields=["try_at"], condition=Q(state__in=["planned", "retry"]), name="delivery_waiting"),
             # The sweep takes back what a dead worker held.
             models.Index(fields=["leased_until"], condition=Q(state__in=["leased", "handoff"]), name="delivery_held"),
+            # What may have been taken waits to be settled.
+            models.Index(fields=["handoff_at"], condition=Q(state="uncertain"), name="delivery_uncertain"),
         ]
 
     def __str__(self) -> str:
@@ -485,6 +495,8 @@ class Letter(Outgoing):
         ACCESS = "access", _("link to one's data")
         MOVE = "move", _("confirm a new address")
         SAMPLE = "sample", _("tomorrow's email")
+        OFFER = "offer", _("offer to leave")
+        ANSWER = "answer", _("a reader's answer")
 
     publication = models.ForeignKey(Publication, models.CASCADE, related_name="letters")
     subscriber = models.ForeignKey(Subscriber, models.SET_NULL, null=True, blank=True, related_name="letters")

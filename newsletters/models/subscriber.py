@@ -127,6 +127,21 @@ class Subscriber(models.Model):
             Letter.objects.filter(subscriber=self).skip_welcomes(now)
             Suppression.objects.add(self, Suppression.Reason.LEFT, now)
 
+    def bounce(self, now: datetime) -> None:
+        """Write no more to a dead address."""
+        with transaction.atomic():
+            self._stop(self.Status.BOUNCED, now, left_at=now)
+            Suppression.objects.add(self, Suppression.Reason.DEAD, now)
+
+    def complain(self, now: datetime) -> None:
+        """Never write again to someone who called a mail spam."""
+        from newsletters.models.delivery import Letter
+
+        with transaction.atomic():
+            self._stop(self.Status.COMPLAINED, now, left_at=now)
+            Letter.objects.filter(subscriber=self).skip_welcomes(now)
+            Suppression.objects.add(self, Suppression.Reason.COMPLAINED, now)
+
     def undo_leave(self, now: datetime) -> bool:
         """Take a departure of the last hour back; return whether there was one."""
         from newsletters.models.promise import Clock
