@@ -10,7 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from newsletters import letters, planning, sender, sending
+from newsletters import figures, letters, planning, sender, sending
 from newsletters.models import Delivery, Issue, Letter, Publication, Relay, Series, Subscriber
 from newsletters.models.delivery import State
 from newsletters.transports import Message, connect, line
@@ -191,6 +191,42 @@ def test_what_comes_too_late_is_missed(planned: Any, smtp: MailServer) -> None:
     sending.sweep(night)
 
     assert (the_row().state, the_row().reason) == (State.MISSED, "late")
+
+
+def test_a_mailbox_that_is_put_off_all_day_breaks_no_promise(planned: Any, smtp: MailServer) -> None:
+    planned(2)
+    smtp.replies["reader0@example.com"] = "450 4.2.0 Greylisted"
+    smtp.replies["reader1@example.com"] = "451 4.3.0 No room on this server"
+
+    assert drain() == {"retry": 2}
+    sending.sweep(MONDAY + timedelta(hours=16))
+
+    ends = dict(Delivery.objects.order_by("subscriber_id").values_list("subscriber__address", "reason"))
+    assert ends == {"reader0@example.com": "deferred", "reader1@example.com": "late"}
+    assert figures.read([("missed", "deferred", False, 1), ("sent", "", True, 9)], "").kept
+    assert not figures.read([("missed", "late", False, 1), ("sent", "", True, 9)], "").kept
+
+
+def test_a_server_in_trouble_is_left_alone_until_the_next_wake_up(planned: Any, smtp: MailServer) -> None:
+    planned(50)
+    smtp.replies["MAIL"] = "421 4.3.2 Shutting down"
+
+    ended = drain()
+
+    assert ended.keys() == {"retry"}
+    assert ended["retry"] < 50
+    assert set(Delivery.objects.values_list("state", flat=True)) == {State.PLANNED, State.RETRY}
+
+
+def test_a_stop_gives_back_what_has_not_been_handed_off(planned: Any, smtp: MailServer) -> None:
+    planned(50)
+    asked = iter([False] * 3)
+
+    ended = dict(sending.drain(lambda: MONDAY, stopping=lambda: next(asked, True)))
+
+    assert len(smtp.received) == ended.get("sent", 0) < 50
+    assert Delivery.objects.filter(state=State.PLANNED).count() == 50 - len(smtp.received)
+    assert drain()["sent"] == 50 - ended.get("sent", 0)
 
 
 def test_an_issue_taken_out_of_the_queue_is_not_sent(planned: Any, smtp: MailServer) -> None:
