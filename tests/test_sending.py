@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections
@@ -380,6 +381,26 @@ def test_send_due_plans_and_sends_at_an_instant(
     assert "1 sent" in out
     assert "nothing was due" in out
     assert len(smtp.received) == 1
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_goes_away_leaves_no_doubt(planned: Any, smtp: MailServer) -> None:
+    planned(100)
+    connection.ensure_connection()
+    parameters, turns = connection.get_connection_params(), iter(range(1000))
+
+    def cut() -> bool:
+        if next(turns) in {5, 12, 20}:
+            with psycopg.connect(**{name: parameters[name] for name in ("host", "port", "user", "dbname")}) as other:
+                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        return False
+
+    for _ in range(10):
+        sending.drain(lambda: MONDAY, stopping=cut)
+
+    assert set(Delivery.objects.values_list("state", flat=True)) == {State.SENT}
+    assert len({one.recipients[0] for one in smtp.received}) == len(smtp.received) == 100
 
 
 def _drain_elsewhere(database: str, url: str) -> dict[str, int]:
