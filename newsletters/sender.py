@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from newsletters import bounces
 from newsletters.claims import Claim, End
@@ -97,7 +97,15 @@ class Sender:
         elif now - self.leased_at > SETTLED_WITHIN * 2:
             self.size = max(LEAST, self.size // 2)
         # A row whose lease ran out on a slow connection may come again: one copy of it is enough.
-        rows = [row for row in self.supply.lease(self.size) if row.pk not in self.leased and row.pk not in self.out]
+        try:
+            rows = [row for row in self.supply.lease(self.size) if row.pk not in self.leased and row.pk not in self.out]
+        except (OperationalError, InterfaceError):
+            if not self.busy:
+                raise
+            # First what the server said must be written down; the next wake-up leases again.
+            log.exception("Nothing could be leased")
+            self.dead = True
+            return False
         self.leased |= {row.pk: row for row in rows}
         self.made, self.leased_at, self.dry = self.fresh(compose(rows, self.clock)), now, not rows
         return bool(rows)
@@ -135,24 +143,53 @@ class Sender:
     def commit(self) -> None:
         """Hand off what is staged and settle what has ended, in one commit; then let the last bytes go."""
         keys, ended, now = list(self.line.staged), self.ended, self.clock()
-        tables = [Delivery.objects.all(), Letter.objects.all()]
-        plain = not any(unusual(row, outcome) for row, outcome in ended) and len({type(key) for key in keys}) < 2
-        passed: set[Any] = set()
-        with nullcontext() if plain else transaction.atomic():
-            for table, kind in zip(tables, (tuple, int), strict=True):
-                mine = [key for key in keys if isinstance(key, kind)]
-                share = [(row, outcome) for row, outcome in ended if isinstance(row.pk, kind)]
-                passed |= self.exchange(table, mine, share, now)
+        try:
+            passed = self.write(keys, ended, now)
+        except (OperationalError, InterfaceError) as error:
+            log.warning("The database went away: %s", error)
+            self.rescue(keys, ended, now)
+            passed = set()
         self.forget(ended)
         self.out |= {key: self.leased.pop(key) for key in passed}
         dropped = set(keys) - passed
-        for key in dropped:
-            self.leased.pop(key)
         self.supply.ended(dict.fromkeys(dropped, Outcome(State.PLANNED)))
         for key in keys:
+            self.leased.pop(key, None)
             self.revisions.pop(key, None)
         self.staged = 0
         self.line.hand_off(passed, dropped)
+
+    def write(self, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime) -> set[Any]:
+        """Commit; return the keys that passed."""
+        plain = not any(unusual(row, outcome) for row, outcome in ended) and len({type(key) for key in keys}) < 2
+        passed: set[Any] = set()
+        with nullcontext() if plain else transaction.atomic():
+            for table, kind in lanes():
+                mine = [key for key in keys if isinstance(key, kind)]
+                share = [(row, outcome) for row, outcome in ended if isinstance(row.pk, kind)]
+                passed |= self.exchange(table, mine, share, now)
+        return passed
+
+    def rescue(self, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime) -> None:
+        """Write down after an outage of the database what the server said, as soon as there is a database again.
+
+        Whether the hand-off was committed nobody knows; but these last bytes never left, so these rows may be tried
+        again in either case.
+        """
+        deadline = time.monotonic() + LAST_REPLIES
+        while True:
+            connection.close()
+            try:
+                self.write([], ended, now)
+                for table, kind in lanes():
+                    mine = [key for key in keys if isinstance(key, kind)]
+                    table.put_off(mine, self.owner, now, "", states=(State.LEASED, State.HANDOFF))
+            except (OperationalError, InterfaceError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def exchange(
         self, table: OutgoingQuerySet, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime
@@ -207,7 +244,7 @@ class Sender:
         self.release([pk for pk in self.leased if pk not in ended])
 
     def release(self, keys: list[Any]) -> None:
-        for table, kind in ((Delivery.objects.all(), tuple), (Letter.objects.all(), int)):
+        for table, kind in lanes():
             if mine := [key for key in keys if isinstance(key, kind)]:
                 table.release(mine, self.owner)
         for key in keys:
@@ -225,6 +262,12 @@ class Sender:
             self.end(row, Outcome(State.UNCERTAIN, "no reply", "Stopped before the server answered."))
         if self.ended:
             self.commit()
+
+
+def lanes() -> Iterator[tuple[OutgoingQuerySet, type]]:
+    """Yield both tables, each with the type of its keys."""
+    yield Delivery.objects.all(), tuple
+    yield Letter.objects.all(), int
 
 
 def unusual(row: Any, outcome: Outcome) -> bool:

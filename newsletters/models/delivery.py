@@ -120,17 +120,14 @@ HAD = (State.HANDOFF, State.SENT, State.UNCERTAIN)
 
 
 def array(values: Iterable[Any]) -> str:
-    """Write a PostgreSQL array; psycopg's own way takes several times as long."""
-    return "{" + ",".join([_element(value) for value in values]) + "}"
+    """Write a PostgreSQL array of numbers or dates; psycopg's own way takes several times as long."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
-def _element(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if not isinstance(value, str):
-        return str(value)
-    escaped = value.replace("\\", r"\\").replace('"', r"\"")
-    return f'"{escaped}"'
+def texts(values: Iterable[str]) -> str:
+    """Write a PostgreSQL array of texts."""
+    escaped = [value.replace("\\", r"\\").replace('"', r"\"") for value in values]
+    return '{"' + '","'.join(escaped) + '"}'
 
 
 def _server_cursor() -> Any:
@@ -201,7 +198,8 @@ class OutgoingQuerySet(models.QuerySet[Any]):
         if ended:
             parts.append(f"settled AS ({self._settle_sql()})")
             values |= self._arrays("e", [end.pk for end in ended])
-            values |= {name: array(str(getattr(end, name)) for end in ended) for name in ("state", "reason", "reply")}
+            _keys, states, reasons, replies = zip(*ended, strict=True)
+            values |= {"state": texts(states), "reason": texts(reasons), "reply": texts(replies)}
         parts.append(
             f"passed AS ({self._pass_sql() if keys else f'SELECT {self._key()} FROM {self._table} WHERE FALSE'})"
         )
