@@ -29,8 +29,10 @@ FAULTS = {
     "was never accepted": (
         "INSERT ON newsletters_delivery",
         "NEW.subscriber_id = 3",
-        "UPDATE newsletters_delivery SET state = 'sent', handoff_at = due_at, settled_at = due_at"
-        " WHERE state = 'planned'",
+        (
+            "UPDATE newsletters_delivery SET state = 'sent', handoff_at = due_at, settled_at = due_at"
+            " WHERE state = 'planned'"
+        ),
     ),
     "I6 2 ×": (
         "UPDATE OF state ON newsletters_delivery",
