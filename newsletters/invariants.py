@@ -3,7 +3,7 @@
 Each function tells what is broken, one line each, beginning with the number that docs/promise.md gives the rule.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -11,8 +11,20 @@ from zoneinfo import ZoneInfo
 
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from newsletters import cascade, clock
-from newsletters.models import Break, Clock, Delivery, Entry, Issue, IssueText, Publication, Series, Subscriber, Walk
+from newsletters import cascade, clock, promise
+from newsletters.models import (
+    Break,
+    Clock,
+    Day,
+    Delivery,
+    Entry,
+    Issue,
+    IssueText,
+    Publication,
+    Series,
+    Subscriber,
+    Walk,
+)
 from newsletters.models.delivery import HAD, OPEN, State
 
 DAILY = Delivery.objects.filter(slot=0)
@@ -208,3 +220,37 @@ def fixed_days(publication: Publication) -> Iterator[str]:
     """Tell which dates share an issue: each takes its own from the queue."""
     shared = publication.days.exclude(issue=None).values("issue").annotate(count=Count("pk")).filter(count__gt=1)
     yield from (f"I13 issue {row['issue']} was fixed for {row['count']} dates" for row in shared)
+
+
+def ledger(days: QuerySet[Day]) -> Iterator[str]:
+    """Tell which closed days say otherwise than their rows, counted one by one."""
+    for day in days.exclude(closed_at=None).prefetch_related("corrections"):
+        says, rows = promise.figures(day), list(DAILY.filter(publication=day.publication_id, local_date=day.date))
+        stated = Counter(says.skipped) + Counter({f"missed {reason}": number for reason, number in says.missed.items()})
+        stated += Counter(on_time=says.on_time, late=says.late, failed=says.failed, uncertain=says.uncertain)
+        counted, kept = Counter(end_of(row) for row in rows), kept_by(rows, day.rest)
+        expected = sum(row.state != State.SKIPPED for row in rows)
+        if (stated, says.expected, says.kept) != (counted, expected, kept):
+            yield f"ledger: {day.date} says {dict(stated)} of {says.expected}, its rows {dict(counted)} of {expected}"
+
+
+def kept_by(rows: list[Delivery], rest: str) -> bool | None:
+    """Tell whether a date's rows kept the promise; None where nobody was promised anything."""
+    expected = [row for row in rows if row.state != State.SKIPPED]
+    if not expected or rest == Break.Kind.SILENCE:
+        return None
+    return not any(row.state == State.MISSED or (row.state == State.FAILED and row.reason != "address") for row in rows)
+
+
+def end_of(row: Delivery) -> str:
+    """Return the word under which a row's end stands in the ledger."""
+    match row.state:
+        case State.SENT:
+            assert row.settled_at
+            return "on_time" if row.settled_at - row.due_at <= timedelta(minutes=15) else "late"
+        case State.SKIPPED:
+            return row.reason
+        case State.MISSED:
+            return f"missed {row.reason}"
+        case end:
+            return end

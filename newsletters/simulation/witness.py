@@ -90,3 +90,5 @@ class Connection:
 
     def close(self) -> None:
         self.staged = {}
+        if self.served and self.strike("worker killed after settling"):
+            raise Killed
