@@ -65,6 +65,11 @@ class Going:
         return self.moving + self.later
 
     @property
+    def stoppable(self) -> bool:
+        open_ = self.to_come or self.states[State.RETRY]
+        return self.day is not None and bool(self.day.issue_id and open_) and self.state != "rest"
+
+    @property
     def expected(self) -> int:
         """All readers but those skipped: they left or paused."""
         return sum(self.states.values()) - self.states[State.SKIPPED] + self.later
@@ -132,7 +137,7 @@ def last_instant(publication: Publication, row: Clock) -> tuple[date, datetime] 
     return row.last_date, publication.window(row.last_date, row.zone)[0]
 
 
-def today(publication: Publication, now: datetime, days: list[Day], struck: list[Any], counted: list[Tally]) -> Going:
+def today(publication: Any, now: datetime, days: list[Day], struck: list[Any], counted: list[Tally]) -> Going:
     """Return how today stands, on the author's calendar; `days` are all fixed days, the oldest first."""
     date_ = clock.local_date(now, publication.zone)
     day = next((day for day in reversed(days) if day.date == date_), None)
@@ -147,10 +152,12 @@ def today(publication: Publication, now: datetime, days: list[Day], struck: list
     return going
 
 
-def state(publication: Publication, going: Going, now: datetime, struck: list[Any]) -> str:
+def state(publication: Any, going: Going, now: datetime, struck: list[Any]) -> str:
     """Return the word for how a date stands, from "rest" to "done"."""
     if Break.Kind.SILENCE in {rest.kind for rest in resting(publication, going.date)}:
         return "rest"
+    if going.day and publication.halted and publication.halted == going.day.issue_id:
+        return "stopped"
     if going.day is None:
         promised = publication.promise_from(going.date, publication.zone)[0] == going.date
         return "alone" if not struck else "before" if promised else "none"

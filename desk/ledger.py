@@ -170,6 +170,8 @@ def reasons(day: Day) -> list[str]:
         "dry": _("nothing was queued, and the reserve held nothing new for them"),
         "late": _("the emails could not be sent in time"),
         "outage": _("the machine was down all day"),
+        "limit": _("the mail server’s limits let no more go"),
+        "stopped": _("you stopped the sending"),
         "deferred": _("the reader’s own mail server put the email off until it was too late"),
     }
     told = [f"{causes.get(reason, reason)} ({number})" for reason, number in day.missed.items() if number]

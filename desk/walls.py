@@ -1,6 +1,7 @@
 """Who may enter which room: every view behind the desk's login starts here, and no query leaves its publication."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import wraps
 from typing import Any
 
@@ -9,9 +10,23 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Exists, F, OuterRef, Prefetch, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
-from newsletters.models import Alarm, Article, Break, Entry, Issue, Member, PromiseChange, Publication, Series
+from newsletters.models import (
+    Alarm,
+    Article,
+    Break,
+    Entry,
+    Halt,
+    Issue,
+    Member,
+    PromiseChange,
+    Publication,
+    Series,
+    Subscriber,
+    Wave,
+)
 
 Room = Callable[..., HttpResponse]
 
@@ -46,11 +61,18 @@ def described(own: QuerySet[Publication]) -> QuerySet[Publication]:
         series__publication=OuterRef("pk"), series__kind=Series.Kind.RESERVE, issue__state=Issue.State.QUEUED
     )
     low = Alarm.objects.filter(publication=OuterRef("pk"), cause__startswith="runway", cleared_at=None)
+    short = Alarm.objects.filter(publication=OuterRef("pk"), cause="limit", cleared_at=None)
+    short = short.filter(date__gte=timezone.now().date() - timedelta(days=1))
+    halted = Halt.objects.standing().filter(issue__publication=OuterRef("pk"))
     counted = reserve.order_by().values("series__publication").annotate(number=Count("*")).values("number")
     return own.annotate(
         has_articles=Exists(Article.objects.filter(publication=OuterRef("pk"))),
         has_issues=Exists(Issue.objects.filter(publication=OuterRef("pk"))),
         reserve=Subquery(counted),
+        short=Subquery(short.order_by("-raised_at").values("text")[:1]),
+        halted=Subquery(halted.order_by("-at").values("issue")[:1]),
+        to_enter=Exists(Subscriber.objects.filter(publication=OuterRef("pk"), status="active", member_since=None)),
+        in_waves=Exists(Wave.objects.filter(publication=OuterRef("pk"), date__gte=timezone.now().date())),
         alarm=Subquery(low.order_by("-raised_at").values("text")[:1]),
     ).prefetch_related(
         Prefetch("promise_changes", PromiseChange.objects.order_by("first")),

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import sys
 import zoneinfo
 from pathlib import Path
@@ -14,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from funnel import keys
-from newsletters import destinations
+from newsletters import destinations, mailbox_url
 from newsletters.transports import TransportURLError, check_url
 
 # A system's zone files may be a year old; only the pinned tzdata package counts.
@@ -93,6 +94,21 @@ except TransportURLError as error:
     refuse("MAIL_URL", str(error))
 ANYMAIL = {name.removeprefix("ANYMAIL_"): value for name, value in os.environ.items() if name.startswith("ANYMAIL_")}
 
+BOUNCE_MAILBOX = os.environ.get("BOUNCE_MAILBOX", "")
+try:
+    box = mailbox_url.parse(BOUNCE_MAILBOX) if BOUNCE_MAILBOX else None
+except mailbox_url.MailboxURLError as error:
+    refuse("BOUNCE_MAILBOX", str(error))
+BOUNCE_ADDRESS = os.environ.get("BOUNCE_ADDRESS", box.user if box and "@" in box.user else "")
+# With "+" and the 50 characters of a token, a local part has at most 64 (RFC 5321 section 4.5.3.1.1).
+if BOUNCE_ADDRESS and not re.fullmatch(r"[A-Za-z0-9._-]{1,13}@[A-Za-z0-9.-]+", BOUNCE_ADDRESS):
+    refuse("BOUNCE_ADDRESS", f"is {BOUNCE_ADDRESS!r}; give an address of at most 13 letters before its @.")
+if BOUNCE_MAILBOX and not BOUNCE_ADDRESS:
+    refuse(
+        "BOUNCE_ADDRESS",
+        "is missing; give the address whose mail, with + and more behind its name, comes to BOUNCE_MAILBOX.",
+    )
+
 # Alarms
 ALERT_URLS = os.environ.get("ALERT_URLS", "").split()
 for url in ALERT_URLS:
@@ -159,6 +175,7 @@ CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "tick": {"task": "newsletters.tasks.tick", "schedule": 30, "options": {"expires": 30}},
     "rehearse": {"task": "newsletters.tasks.rehearse", "schedule": 300, "options": {"expires": 300}},
+    "collect": {"task": "newsletters.tasks.collect", "schedule": 150, "options": {"expires": 150}},
     "answer": {"task": "optin.tasks.answer", "schedule": 30, "options": {"expires": 30}},
 }
 CELERY_TIMEZONE = "UTC"

@@ -111,6 +111,18 @@ def below_95(publication: Publication, states: Mapping[str, int], reply: str) ->
 
 
 @in_its_language
+def limit(publication: Publication, short: int, whole: int) -> Iterable[str]:
+    """Say in the morning how many emails the limits will keep back."""
+    yield _("The limits cannot carry all of today’s emails.")
+    text = ngettext(
+        "Of %(whole)d, %(short)d would come too late.", "Of %(whole)d, %(short)d would come too late.", short
+    )
+    yield text % {"whole": whole, "short": short}
+    yield _("Raise the limits of the mail server today, or let a second one help.")
+    yield _at_hand(_("See what waits:"), publication, "#now")
+
+
+@in_its_language
 def rehearsal(publication: Publication, failed: Rehearsal) -> Iterable[str]:
     """Say what the dress rehearsal found."""
     yield _("The rehearsal for %(day)s found something wrong.") % {"day": dates.day(failed.date, publication.language)}

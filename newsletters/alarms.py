@@ -12,9 +12,9 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
-from newsletters import alarm_words, clock, destinations, runway
+from newsletters import alarm_words, clock, destinations, runway, shortfall
 from newsletters.figures import THEIRS
-from newsletters.models import Alarm, Delivery, Publication, Rehearsal, Tally
+from newsletters.models import Alarm, Delivery, Halt, Publication, Rehearsal, Tally
 from newsletters.models.delivery import OPEN, State
 from newsletters.models.subscriber import keyed_hash
 from newsletters.promise import ROUND
@@ -62,6 +62,7 @@ def key(alarm: Alarm) -> tuple[int, date]:
 def go_round(now: datetime) -> None:
     """Look at what was accepted an hour after it fell due, at the rehearsals, and at some publications' runways."""
     look_back(now)
+    look_at_limits(now)
     look_at_rehearsals(now)
     number = int(now.timestamp() // ROUND.total_seconds())
     low = standing(now).filter(cause__startswith="runway").values("publication")
@@ -74,6 +75,10 @@ def counted(rows: QuerySet[Tally]) -> Counts:
     """Add up the daily emails by publication and date; what the reader's own server refused is left out."""
     counts: Counts = defaultdict(lambda: defaultdict(int))
     rows = rows.exclude(way=Delivery.Way.ANNOUNCEMENT).exclude(state=State.SKIPPED)
+    # What the author stopped is no news to the author.
+    rows = rows.exclude(state=State.MISSED, reason="stopped")
+    if halted := list(Halt.objects.standing().values_list("issue", flat=True)):
+        rows = rows.exclude(issue__in=halted, state__in=OPEN)
     rows = rows.exclude(state=State.FAILED, reason__in=THEIRS)
     for pk, day, state, number in rows.values_list("publication", "date", "state").annotate(number=Sum("count")):
         counts[pk, day][state] += number
@@ -101,6 +106,17 @@ def look_back(now: datetime) -> None:
             raise_alarm(publication, "below_95", day, words, now)
     mended = {of_a_date for of_a_date, states in counts.items() if not falls_short(states)}
     clear([alarm for alarm in standing(now).filter(cause="below_95") if key(alarm) in mended], now)
+
+
+def look_at_limits(now: datetime) -> None:
+    """Raise an alarm where the limits cannot carry today's emails in time, as soon as that can be foreseen."""
+    short = shortfall.foreseen(now)
+    for publication in Publication.objects.filter(pk__in=short):
+        day = clock.local_date(now, publication.zone)
+        if not raised(publication.pk, "limit", day):
+            raise_alarm(publication, "limit", day, alarm_words.limit(publication, *short[publication.pk]), now)
+    mended = standing(now).filter(cause="limit").exclude(publication__in=short)
+    clear(list(mended), now)
 
 
 def look_at_rehearsals(now: datetime) -> None:

@@ -78,4 +78,4 @@ def maker(row: Any, clock: Clock) -> tuple[Callable[[Any], Message] | None, int 
 def of_letter(letter: Letter, now: datetime) -> Message:
     # Outside, an international domain has only its ASCII form (RFC 5890).
     sender, recipient = headers.addr_spec(letter.publication.sender), headers.addr_spec(letter.address)
-    return Message(letter.pk, postage.letter_id(letter), sender, recipient, letters.message_bytes(letter, now))
+    return Message(letter.pk, postage.message_id(letter), sender, recipient, letters.message_bytes(letter, now))

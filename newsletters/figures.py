@@ -9,7 +9,7 @@ from newsletters.models import Break
 from newsletters.models.delivery import State
 
 # Failures that the reader's own mailbox or server causes: shown, but they break no promise.
-THEIRS = {"address", "deferred"}
+THEIRS = {"address", "deferred", "server"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from functools import lru_cache
 import idna
 
 WIDTH = 76
+WEB = re.compile(r"https?://[!-;=?-~]+")
 ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 # RFC 2047 section 5(3): what may stand for itself in the encoded word of a phrase
 LITERAL = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
@@ -33,7 +34,7 @@ def plain(name: str, value: str) -> bytes:
 
 def address_list(name: str, url: str) -> bytes:
     """Write an RFC 2369 header with one address, never folded nor encoded; nothing where there is no web address."""
-    if not re.fullmatch(r"https?://[!-;=?-~]+", url):
+    if not WEB.fullmatch(url):
         return b""
     return f"{name}: <{url}>\r\n".encode()
 

@@ -3,19 +3,32 @@
 Each function tells what is broken, one line each, beginning with the number that docs/promise.md gives the rule.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from newsletters import cascade, clock
-from newsletters.models import Break, Clock, Delivery, Entry, Issue, IssueText, Publication, Series, Subscriber, Walk
+from newsletters import cascade, clock, promise
+from newsletters.models import (
+    Break,
+    Clock,
+    Day,
+    Delivery,
+    Entry,
+    Issue,
+    IssueText,
+    Publication,
+    Series,
+    Subscriber,
+    Walk,
+)
 from newsletters.models.delivery import HAD, OPEN, State
 
 DAILY = Delivery.objects.filter(slot=0)
+EVERYONE = Q()
 REASONED = (State.FAILED, State.SKIPPED, State.MISSED)
 
 TWICE = """
@@ -46,25 +59,31 @@ def standing(publication: Publication, since: date, now: datetime) -> Iterator[s
     yield from told("I5 waits past its end", rows.filter(state__in=(State.PLANNED, State.RETRY), late_until__lte=now))
     yield from told("I7 before its hour", rows.filter(handoff_at__lt=F("due_at")))
     yield from told("I7 too late", rows.filter(handoff_at__gte=F("late_until")))
-    yield from told("I7 twelve hours", rows.filter(Exists(too_soon()), state__in=HAD, slot=0))
+    yield from told("I7 twelve hours", rows.filter(Exists(moved()), Exists(too_soon()), state__in=HAD, slot=0))
 
 
 def told(what: str, rows: QuerySet[Delivery]) -> Iterator[str]:
     return (f"{what}: {row}" for row in rows)
 
 
+def moved() -> QuerySet[Subscriber]:
+    """Return the reader of a row, if they changed zone in the two days before it fell due."""
+    due_at = OuterRef("due_at")
+    return Subscriber.objects.filter(
+        pk=OuterRef("subscriber_id"), moved_at__lt=due_at, moved_at__gt=due_at - timedelta(days=2)
+    )
+
+
 def too_soon() -> QuerySet[Delivery]:
-    """Return the daily emails handed off less than 12 hours before one that fell due after a change of zone."""
-    due_at, of = OuterRef("due_at"), OuterRef("subscriber_id")
-    moved = Subscriber.objects.filter(pk=of, moved_at__lt=due_at, moved_at__gt=due_at - timedelta(days=2))
-    before = DAILY.filter(
+    """Return the daily emails of a row's reader that were handed off in the 12 hours before it fell due, or since."""
+    return DAILY.filter(
         subscriber_id=OuterRef("subscriber_id"),
         state__in=HAD,
-        local_date__lt=OuterRef("local_date"),
-        local_date__gte=OuterRef("local_date") - timedelta(days=2),
+        # Date by date, so that the key finds each of them.
+        local_date__in=[OuterRef("local_date") + timedelta(days=days) for days in (-2, -1, 1)],
         handoff_at__gt=OuterRef("due_at") - cascade.TOO_SOON,
+        handoff_at__lte=OuterRef("handoff_at"),
     )
-    return before.filter(Exists(moved))
 
 
 @dataclass
@@ -83,29 +102,48 @@ class Struck:
     def due_at(self) -> datetime:
         return clock.instant(self.date, self.hour, self.zone)
 
-    @classmethod
-    def last(cls, publication: Publication) -> "list[Struck]":
-        clocks = Clock.objects.filter(publication=publication).exclude(last_date=None)
-        return [cls(publication, row.zone, row.last_date) for row in clocks if row.last_date]
+
+def last_struck(publication: Publication) -> list[Struck]:
+    """Return the last promise that each clock has struck."""
+    clocks = Clock.objects.filter(publication=publication).exclude(last_date=None)
+    return [Struck(publication, row.zone, row.last_date) for row in clocks if row.last_date]
 
 
-def none_forgotten(struck: Struck) -> Iterator[str]:
+def between(last: date, struck: Struck) -> list[Struck]:
+    """Return the promises of a zone between a date and the one that has just been struck."""
+    publication, zone = struck.publication, struck.zone
+    dates = [last + timedelta(days=days) for days in range(1, (struck.date - last).days)]
+    return [Struck(publication, zone, day) for day in dates if publication.promise_from(day, zone)[0] == day]
+
+
+def none_forgotten(struck: Struck, among: Q = EVERYONE) -> Iterator[str]:
     """Tell who was promised an email of a date that has just been planned, and has no row of it."""
     if Break.on(struck.publication, struck.date) == Break.Kind.SILENCE:
         return
     weekday = struck.date.isoweekday()
     readers = struck.publication.subscribers.filter(
+        among,
         Q(weekdays="") | Q(weekdays__contains=str(weekday)),
         Q(digest_on=None) | Q(digest_on=weekday),
         status=Subscriber.Status.ACTIVE,
         zone=struck.zone,
         member_since__lte=struck.due_at,
     )
-    rows = DAILY.filter(local_date=struck.date, subscriber_id=OuterRef("pk"))
-    yield from (f"I2 nothing for {reader.pk} on {struck.date}" for reader in readers.filter(~Exists(rows)))
+    forgotten = readers.filter(~Q(has_row(struck.date)))
+    yield from (f"I2 nothing for {reader.pk} on {struck.date}" for reader in forgotten)
     shown = struck.due_at.astimezone(ZoneInfo(struck.zone))
     if (shown.date(), shown.time()) != (struck.date, struck.hour) and clock_has(struck):
         yield f"I7 {struck.zone} strikes at {shown}"
+
+
+def has_row(day: date) -> Exists:
+    return Exists(DAILY.filter(local_date=day, subscriber_id=OuterRef("pk")))
+
+
+def standing_clocks(publication: Publication, now: datetime) -> Iterator[str]:
+    """Tell which clocks should have struck by now."""
+    late = Clock.objects.filter(publication=publication, next_at__lte=now)
+    yield from (f"I2 has not struck: {row}" for row in late)
 
 
 def clock_has(struck: Struck) -> bool:
@@ -119,9 +157,9 @@ def clock_has(struck: Struck) -> bool:
 def as_the_cascade_says(struck: Struck) -> Iterator[str]:
     """Compare each row that has just been planned with what a plain reading of the rules gives (I2, I3, I12, I13)."""
     rows = DAILY.filter(publication=struck.publication, local_date=struck.date, due_at=struck.due_at)
-    rows = rows.filter(subscriber__zone=struck.zone).select_related("subscriber")
-    shelf = Shelf(struck)
-    for row in rows.exclude(way=Delivery.Way.DIGEST):
+    rows = rows.filter(subscriber__zone=struck.zone).exclude(way=Delivery.Way.DIGEST).select_related("subscriber")
+    shelf = Shelf(struck, [row.subscriber for row in rows])
+    for row in rows:
         way, issue = shelf.choice(row.subscriber)
         if (row.way, row.issue_id) != (way, issue):
             yield f"I12 {row.subscriber_id} on {row.local_date}: {row.way} {row.issue_id}, and not {way} {issue}"
@@ -130,48 +168,89 @@ def as_the_cascade_says(struck: Struck) -> Iterator[str]:
 class Shelf:
     """The rules once more, in plain Python and reader by reader: the other half of a comparison with the SELECT."""
 
-    def __init__(self, struck: Struck) -> None:
-        self.struck = struck
-        self.texts: dict[int, set[int]] = {}
+    def __init__(self, struck: Struck, readers: list[Subscriber]) -> None:
+        self.texts: dict[int, set[int]] = defaultdict(set)
         for issue, text in IssueText.objects.filter(issue__publication=struck.publication).values_list("issue", "text"):
-            self.texts.setdefault(issue, set()).add(text)
-        self.entries: dict[int, list[Entry]] = {}
+            self.texts[issue].add(text)
+        self.entries: dict[int, list[Entry]] = defaultdict(list)
         queued = Entry.objects.filter(series__publication=struck.publication, issue__state=Issue.State.QUEUED)
         for entry in queued.order_by("rank", "pk"):
-            self.entries.setdefault(entry.series_id, []).append(entry)
+            self.entries[entry.series_id].append(entry)
         self.reserve = struck.publication.series.filter(kind=Series.Kind.RESERVE).first()
         days = struck.publication.days.exclude(rest=Break.Kind.SILENCE).select_related("issue").order_by("-date")
-        last = next((day for day in days if day.fixed_at <= struck.due_at), None)
+        last = days.filter(fixed_at__lte=struck.due_at).first()
         self.daily = last.issue if last and last.issue and last.issue.state == Issue.State.QUEUED else None
+        self.walks: dict[int, list[Walk]] = defaultdict(list)
+        # Those that the plan has just ended were under way when it chose.
+        under_way = Walk.objects.filter(Q(ended_at=None) | Q(ended_at=struck.due_at), subscriber__in=readers)
+        for walk in under_way.order_by("position", "pk"):
+            self.walks[walk.subscriber_id].append(walk)
+        self.had = self.read(readers)
+
+    def read(self, readers: list[Subscriber]) -> dict[int, set[int]]:
+        """Return the texts that each reader has had in this membership."""
+        had: dict[int, set[int]] = defaultdict(set)
+        since = {reader.pk: reader.member_since for reader in readers}
+        # The issues are listed, so that the index finds each of them.
+        past = Delivery.objects.filter(issue__in=list(self.texts), subscriber__in=readers, state__in=HAD)
+        for number, issue, due_at in past.values_list("subscriber_id", "issue_id", "due_at"):
+            if due_at >= since[number]:
+                had[number] |= self.texts[issue]
+        return had
 
     def choice(self, reader: Subscriber) -> tuple[str, int | None]:
         """Return the way and the issue that this reader is owed."""
-        had = self.had(reader)
-        for walk in self.walks(reader):
-            for entry in self.entries.get(walk.series_id, []):
-                ahead = entry.rank > walk.reached or entry.added_at <= walk.started_at
-                if ahead and not self.texts.get(entry.issue_id, set()) & had:
+        for walk in self.walks[reader.pk]:
+            for entry in self.entries[walk.series_id]:
+                moved_behind = entry.added_at <= walk.started_at < entry.placed_at
+                if (entry.rank > walk.reached or moved_behind) and self.new(entry.issue_id, reader):
                     return Delivery.Way.SEQUENCE, entry.issue_id
-        if self.daily and not self.texts.get(self.daily.pk, set()) & had:
+        if self.daily and self.new(self.daily.pk, reader):
             return Delivery.Way.DAILY, self.daily.pk
-        for entry in self.entries.get(self.reserve.pk, []) if self.reserve else []:
-            if not self.texts.get(entry.issue_id, set()) & had:
+        for entry in self.entries[self.reserve.pk] if self.reserve else []:
+            if self.new(entry.issue_id, reader):
                 return Delivery.Way.RESERVE, entry.issue_id
         return Delivery.Way.NONE, None
 
-    def walks(self, reader: Subscriber) -> QuerySet[Walk]:
-        # Those that the plan has just ended were under way when it chose.
-        under_way = Q(ended_at=None) | Q(ended_at=self.struck.due_at)
-        return reader.walks.filter(under_way).order_by("position", "pk")
-
-    def had(self, reader: Subscriber) -> set[int]:
-        assert reader.member_since
-        rows = Delivery.objects.filter(issue__in=list(self.texts), subscriber=reader, state__in=HAD)
-        issues: Any = rows.filter(due_at__gte=reader.member_since).values_list("issue_id", flat=True)
-        return {text for issue in issues for text in self.texts[issue]}
+    def new(self, issue: int, reader: Subscriber) -> bool:
+        return not self.texts[issue] & self.had[reader.pk]
 
 
 def fixed_days(publication: Publication) -> Iterator[str]:
     """Tell which dates share an issue: each takes its own from the queue."""
     shared = publication.days.exclude(issue=None).values("issue").annotate(count=Count("pk")).filter(count__gt=1)
     yield from (f"I13 issue {row['issue']} was fixed for {row['count']} dates" for row in shared)
+
+
+def ledger(days: QuerySet[Day]) -> Iterator[str]:
+    """Tell which closed days say otherwise than their rows, counted one by one."""
+    for day in days.exclude(closed_at=None).prefetch_related("corrections"):
+        says, rows = promise.figures(day), list(DAILY.filter(publication=day.publication_id, local_date=day.date))
+        stated = Counter(says.skipped) + Counter({f"missed {reason}": number for reason, number in says.missed.items()})
+        stated += Counter(on_time=says.on_time, late=says.late, failed=says.failed, uncertain=says.uncertain)
+        counted, kept = Counter(end_of(row) for row in rows), kept_by(rows, day.rest)
+        expected = sum(row.state != State.SKIPPED for row in rows)
+        if (stated, says.expected, says.kept) != (counted, expected, kept):
+            yield f"ledger: {day.date} says {dict(stated)} of {says.expected}, its rows {dict(counted)} of {expected}"
+
+
+def kept_by(rows: list[Delivery], rest: str) -> bool | None:
+    """Tell whether a date's rows kept the promise; None where nobody was promised anything."""
+    expected = [row for row in rows if row.state != State.SKIPPED]
+    if not expected or rest == Break.Kind.SILENCE:
+        return None
+    return not any(row.state == State.MISSED or (row.state == State.FAILED and row.reason != "address") for row in rows)
+
+
+def end_of(row: Delivery) -> str:
+    """Return the word under which a row's end stands in the ledger."""
+    match row.state:
+        case State.SENT:
+            assert row.settled_at
+            return "on_time" if row.settled_at - row.due_at <= timedelta(minutes=15) else "late"
+        case State.SKIPPED:
+            return row.reason
+        case State.MISSED:
+            return f"missed {row.reason}"
+        case end:
+            return end

@@ -18,7 +18,7 @@ FIRST_MINUTE = datetime(2020, 1, 1, tzinfo=UTC)
 VALID = timedelta(hours=1)
 LATE = timedelta(days=2)
 SHORT_LIVED = {Letter.Kind.ACCESS: Purpose.ACCESS, Letter.Kind.MOVE: Purpose.MOVE}
-TO_READERS = {Letter.Kind.WELCOME, Letter.Kind.ALREADY}
+TO_READERS = {Letter.Kind.WELCOME, Letter.Kind.ALREADY, Letter.Kind.OFFER}
 FIELDS = ("confirm_url", "code", "link", "leave_url", "reader_url", "first_day")
 
 
@@ -65,9 +65,14 @@ def message_bytes(letter: Letter, now: datetime) -> bytes:
     """Return the complete message of a letter; its publication and subscriber should be loaded."""
     if letter.kind == Letter.Kind.SAMPLE:
         return sample.message_bytes(letter, now)
+    if letter.kind == Letter.Kind.ANSWER:
+        from newsletters.bounces import answers
+
+        return answers.message_bytes(letter, now)
     values = {
         "to_address": letter.address,
-        "message_id": postage.letter_id(letter),
+        "message_id": postage.message_id(letter),
+        "reply_to": postage.reply_to(letter.publication, postage.token(letter)),
         "date": format_datetime(now),
         **_links(letter),
     }

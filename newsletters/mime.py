@@ -141,8 +141,9 @@ def quoted(content: str) -> bytes:
     if SIMPLE.fullmatch(content):
         if len(content) < WIDTH:
             return content.encode()
-        lines = [content[at : at + WIDTH - 1] for at in range(0, len(content), WIDTH - 1)]
-        if not any(line.startswith(".") for line in lines):
+        # No line may begin with a dot.
+        if "." not in content[:: WIDTH - 1]:
+            lines = [content[at : at + WIDTH - 1] for at in range(0, len(content), WIDTH - 1)]
             return "=\r\n".join(lines).encode()
     return "\r\n".join(line for long in content.split("\n") for line in _lines(long)).encode()
 

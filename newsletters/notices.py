@@ -24,7 +24,8 @@ ANNOUNCE = f"""
     SELECT %(date)s, reader.id, %(issue)s, %(publication)s, 'announcement', %(issue)s, 'planned', '',
         %(due_at)s, %(due_at)s, %(late_until)s, 0, ''
     FROM newsletters_subscriber reader
-    WHERE {cascade.OF_A_ZONE} AND reader.status = 'active' AND NOT EXISTS (
+    WHERE {cascade.OF_A_ZONE} AND reader.status = 'active'
+      AND reader.member_since <= %(due_at)s AND NOT EXISTS (
         SELECT 1 FROM newsletters_delivery past
         WHERE past.issue_id = %(issue)s AND past.subscriber_id = reader.id)
     ON CONFLICT DO NOTHING
@@ -38,11 +39,13 @@ def tick(now: datetime) -> None:
         kind=Break.Kind.SILENCE, announced_at=None, first__lte=soon, last__gte=now.date()
     ).values_list("pk", flat=True):
         announce_break(pk, now)
-    waiting = PromiseChange.objects.filter(applied_at=None)
-    for pk in waiting.filter(announced_at=None, first__lte=soon).values_list("pk", flat=True):
-        announce_change(pk, now)
-    for pk in waiting.filter(first__lte=now.date() + clock.ONE_DAY).values_list("pk", flat=True):
-        apply(pk, now)
+    waiting = list(PromiseChange.objects.filter(applied_at=None, first__lte=soon))
+    for change in waiting:
+        if change.announced_at is None:
+            announce_change(change.pk, now)
+    for change in waiting:
+        if change.first <= now.date() + clock.ONE_DAY:
+            apply(change.pk, now)
 
 
 def announce(issue: Issue, now: datetime, on: date | None = None, *, at_once: bool = False) -> int:

@@ -5,6 +5,7 @@ from datetime import date, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
+from django.conf import settings
 from django.utils import translation
 from django.utils.translation import gettext as _
 
@@ -16,9 +17,24 @@ from newsletters.models import Delivery, Letter, Publication
 from newsletters.rendering import capitalised
 
 
-def letter_id(letter: Letter) -> str:
-    """Return a letter's Message-ID without its brackets: the same for every try."""
-    return f"{links.seal(Purpose.LETTER, letter.pk)}@{letter.publication.domain}"
+def message_id(row: Delivery | Letter) -> str:
+    """Return the Message-ID without its brackets: the same for every try."""
+    return f"{token(row)}@{row.publication.domain}"
+
+
+def token(row: Delivery | Letter) -> str:
+    """Return the word by which a message is known again: in its Message-ID, return path, ENVID and Reply-To."""
+    if isinstance(row, Letter):
+        return links.seal(Purpose.LETTER, row.pk)
+    return links.seal(Purpose.MESSAGE, row.subscriber_id, row.local_date, row.slot)
+
+
+def reply_to(publication: Publication, word: str) -> str:
+    """Return where answers to a message go: a signed address in our own mailbox, or else the author's."""
+    if not settings.BOUNCE_ADDRESS:
+        return publication.reply_to
+    local, _at, domain = settings.BOUNCE_ADDRESS.rpartition("@")
+    return f"{local}+{word}@{domain}"
 
 
 def values(delivery: Delivery, now: datetime) -> dict[str, str]:
@@ -32,11 +48,13 @@ def writer(publication: Publication) -> Callable[[Claim, datetime], dict[str, st
 
     def write(claim: Claim, now: datetime) -> dict[str, str]:
         day, reader, slot, first_name = claim.local_date, claim.subscriber_id, claim.slot, claim.first_name
+        word = links.seal(Purpose.MESSAGE, reader, day, slot)
         return {
             "to_address": claim.address,
             "to_name": first_name,
             "first_name": first_name,
-            "message_id": f"{links.seal(Purpose.MESSAGE, reader, day, slot)}@{domain}",
+            "message_id": f"{word}@{domain}",
+            "reply_to": reply_to(publication, word),
             "date": spoken(now.replace(microsecond=0)),
             "leave_url": f"{origin}/leave/{links.seal(Purpose.LEAVE, reader, day, slot)}/",
             "reader_url": f"{origin}/reader/{links.seal(Purpose.READER, reader, day, slot)}/",

@@ -27,6 +27,7 @@ def export(reader: Subscriber, now: datetime) -> dict[str, Any]:
         "walks": [facts(walk) | {"series": walk.series.name} for walk in reader.walks.select_related("series")],
         "deliveries": list(deliveries(reader, now)),
         "letters": [facts(letter) for letter in letters(reader)],
+        "bounces": [facts(bounce) for bounce in reader.bounces.all()],
         "suppressions": [
             facts(row) for row in suppressions.filter(Q(publication=reader.publication) | Q(publication=None))
         ],

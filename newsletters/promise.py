@@ -18,7 +18,7 @@ from django.db.models import BooleanField, Case, Count, Exists, F, Max, OuterRef
 
 from newsletters import figures as arithmetic
 from newsletters.figures import Figures
-from newsletters.models import Break, Clock, Correction, Day, Delivery, Heartbeat, Publication, Tally
+from newsletters.models import Bounce, Break, Clock, Correction, Day, Delivery, Heartbeat, Publication, Tally
 from newsletters.models.delivery import State
 from newsletters.models.promise import MOVING
 from newsletters.planning import Plan
@@ -187,7 +187,8 @@ def figures(day: Day) -> Figures:
 
 
 def in_turn(now: datetime) -> set[date]:
-    """Return the closed dates to compare in this round: those with uncertain ends, and one of the last 35 in turn.
+    """Return the closed dates to compare in this round: those with uncertain ends or
+    new bounces, and one of the last 35 in turn.
 
     Nothing marks a delivery that changes after its day was closed, whoever changes it: a bounce, a settlement, a late
     reply. One date a round costs one pass over that date's rows, and comes to each of them four times a day.
@@ -195,7 +196,8 @@ def in_turn(now: datetime) -> set[date]:
     number = int(now.timestamp() // ROUND.total_seconds())
     recent = Day.objects.filter(closed_at__isnull=False, date__gt=now.date() - timedelta(days=MEMORY))
     uncertain = recent.filter(uncertain__gt=0).values_list("date", flat=True)
-    return {now.date() - timedelta(days=number % MEMORY), *uncertain}
+    bounced = Bounce.objects.filter(at__gt=now - 2 * ROUND, date__isnull=False).values_list("date", flat=True)
+    return {now.date() - timedelta(days=number % MEMORY), *uncertain, *filter(None, bounced)}
 
 
 def correct(now: datetime, dates: Iterable[date]) -> list[Correction]:

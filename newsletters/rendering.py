@@ -155,7 +155,7 @@ def envelope(brand: Brand, subject: str, feedback: str) -> Iterable[bytes | Slot
         yield lambda values: headers.text("Subject", personal.spoken(subject, values))
     yield lambda values: headers.plain("Date", values["date"])
     yield lambda values: headers.plain("Message-ID", f"<{values['message_id']}>")
-    yield headers.mailbox("Reply-To", brand.author, brand.reply_to)
+    yield lambda values: headers.mailbox("Reply-To", brand.author, values.get("reply_to") or brand.reply_to)
     # Google asks for a word of 5 to 15 characters that stays with the sender; none of the four may name a reader.
     sender = re.sub("[^a-z0-9]", "", brand.domain.lower())[:15].ljust(5, "0")
     yield headers.plain("Feedback-ID", f"{feedback}:{sender}")

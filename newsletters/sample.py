@@ -37,7 +37,7 @@ def message_bytes(letter: Letter, now: datetime) -> bytes:
     ]
     values = {
         "to_address": letter.address,
-        "message_id": postage.letter_id(letter),
+        "message_id": postage.message_id(letter),
         "date": format_datetime(now),
         "today": capitalised(dates.day(day, brand.language)),
         "since": dates.full_date(day, brand.language),

@@ -3,19 +3,20 @@
 import logging
 import random
 import time
-import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
+from newsletters import bounces
 from newsletters.claims import Claim, End
 from newsletters.copies import Made, compose
 from newsletters.models import Delivery, Letter, Walk
 from newsletters.models.delivery import HAD, LEASE, OutgoingQuerySet, State
+from newsletters.supply import Supply
 from newsletters.transports import Line, Outcome, Unreachable
 
 log = logging.getLogger(__name__)
@@ -31,14 +32,12 @@ SETTLED_WITHIN = 1.0
 # For so long a stop waits for the replies to what has been handed off.
 LAST_REPLIES = 6.0
 
-Lease = Callable[[int], list[Any]]
-
 
 class Sender:
     """Rows of one relay between their lease and their end."""
 
-    def __init__(self, line: Line, lease: Lease, owner: uuid.UUID, clock: Callable[[], datetime]) -> None:
-        self.line, self.lease, self.owner, self.clock = line, lease, owner, clock
+    def __init__(self, line: Line, supply: Supply, clock: Callable[[], datetime]) -> None:
+        self.line, self.supply, self.owner, self.clock = line, supply, supply.owner, clock
         self.size = LEAST
         self.made: Iterator[Made] = iter(())
         self.leased_at = time.monotonic()
@@ -54,6 +53,12 @@ class Sender:
     @property
     def busy(self) -> bool:
         return bool(self.leased or self.out or self.ended)
+
+    def rested(self) -> float | None:
+        """Look again what may be leased; return the seconds after which that is worth while, None where it is not."""
+        pause = None if self.dead else self.supply.opens_in()
+        self.dry = pause is None
+        return pause
 
     def step(self, more: bool, patience: float) -> None:
         """Feed the line, hear its news, commit what is worth it. With `more`, new rows may be leased."""
@@ -92,7 +97,15 @@ class Sender:
         elif now - self.leased_at > SETTLED_WITHIN * 2:
             self.size = max(LEAST, self.size // 2)
         # A row whose lease ran out on a slow connection may come again: one copy of it is enough.
-        rows = [row for row in self.lease(self.size) if row.pk not in self.leased and row.pk not in self.out]
+        try:
+            rows = [row for row in self.supply.lease(self.size) if row.pk not in self.leased and row.pk not in self.out]
+        except (OperationalError, InterfaceError):
+            if not self.busy:
+                raise
+            # First what the server said must be written down; the next wake-up leases again.
+            log.exception("Nothing could be leased")
+            self.dead = True
+            return False
         self.leased |= {row.pk: row for row in rows}
         self.made, self.leased_at, self.dry = self.fresh(compose(rows, self.clock)), now, not rows
         return bool(rows)
@@ -130,23 +143,53 @@ class Sender:
     def commit(self) -> None:
         """Hand off what is staged and settle what has ended, in one commit; then let the last bytes go."""
         keys, ended, now = list(self.line.staged), self.ended, self.clock()
-        tables = [Delivery.objects.all(), Letter.objects.all()]
-        plain = not any(unusual(row, outcome) for row, outcome in ended) and len({type(key) for key in keys}) < 2
-        passed: set[Any] = set()
-        with nullcontext() if plain else transaction.atomic():
-            for table, kind in zip(tables, (tuple, int), strict=True):
-                mine = [key for key in keys if isinstance(key, kind)]
-                share = [(row, outcome) for row, outcome in ended if isinstance(row.pk, kind)]
-                passed |= self.exchange(table, mine, share, now)
+        try:
+            passed = self.write(keys, ended, now)
+        except (OperationalError, InterfaceError) as error:
+            log.warning("The database went away: %s", error)
+            self.rescue(keys, ended, now)
+            passed = set()
         self.forget(ended)
         self.out |= {key: self.leased.pop(key) for key in passed}
         dropped = set(keys) - passed
-        for key in dropped:
-            self.leased.pop(key)
+        self.supply.ended(dict.fromkeys(dropped, Outcome(State.PLANNED)))
         for key in keys:
+            self.leased.pop(key, None)
             self.revisions.pop(key, None)
         self.staged = 0
         self.line.hand_off(passed, dropped)
+
+    def write(self, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime) -> set[Any]:
+        """Commit; return the keys that passed."""
+        plain = not any(unusual(row, outcome) for row, outcome in ended) and len({type(key) for key in keys}) < 2
+        passed: set[Any] = set()
+        with nullcontext() if plain else transaction.atomic():
+            for table, kind in lanes():
+                mine = [key for key in keys if isinstance(key, kind)]
+                share = [(row, outcome) for row, outcome in ended if isinstance(row.pk, kind)]
+                passed |= self.exchange(table, mine, share, now)
+        return passed
+
+    def rescue(self, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime) -> None:
+        """Write down after an outage of the database what the server said, as soon as there is a database again.
+
+        Whether the hand-off was committed nobody knows; but these last bytes never left, so these rows may be tried
+        again in either case.
+        """
+        deadline = time.monotonic() + LAST_REPLIES
+        while True:
+            connection.close()
+            try:
+                self.write([], ended, now)
+                for table, kind in lanes():
+                    mine = [key for key in keys if isinstance(key, kind)]
+                    table.put_off(mine, self.owner, now, "", states=(State.LEASED, State.HANDOFF))
+            except (OperationalError, InterfaceError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
 
     def exchange(
         self, table: OutgoingQuerySet, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime
@@ -166,6 +209,9 @@ class Sender:
         passed = table.hand_off(keys, self.owner, now, settled, [self.revisions.get(key) for key in keys])
         if len(passed) < len(keys):
             table.drop([key for key in keys if key not in passed], self.owner, now)
+        for row, outcome in ended:
+            if outcome.state in {State.FAILED, State.RETRY} and outcome.reply:
+                bounces.refused([row], outcome, now)
         return passed
 
     def forget(self, ended: list[tuple[Any, Outcome]]) -> None:
@@ -174,19 +220,21 @@ class Sender:
             self.leased.pop(row.pk, None)
             self.revisions.pop(row.pk, None)
             self.done[outcome.state] += 1
+        self.supply.ended({row.pk: outcome for row, outcome in ended})
         self.ended = []
 
     # The end
 
     def give_up(self, error: Unreachable) -> None:
-        """Put off what has not been handed off; this relay rests until the next wake-up."""
+        """Leave what has not been handed off to another relay, or to a later try; this one rests."""
         log.warning("The mail server cannot be reached: %s", error)
+        outcome = self.supply.unreachable(error)
         self.dead, self.made = True, iter(())
         self.line.recall()
         ended = {row.pk for row, _outcome in self.ended}
         for row in self.leased.values():
             if row.pk not in ended:
-                self.end(row, Outcome(State.RETRY, "", str(error)))
+                self.end(row, outcome)
 
     def recall(self) -> None:
         """Give back whatever has not been handed off."""
@@ -196,12 +244,13 @@ class Sender:
         self.release([pk for pk in self.leased if pk not in ended])
 
     def release(self, keys: list[Any]) -> None:
-        for table, kind in ((Delivery.objects.all(), tuple), (Letter.objects.all(), int)):
+        for table, kind in lanes():
             if mine := [key for key in keys if isinstance(key, kind)]:
                 table.release(mine, self.owner)
         for key in keys:
             self.leased.pop(key)
             self.revisions.pop(key, None)
+        self.supply.ended(dict.fromkeys(keys, Outcome(State.PLANNED)))
 
     def wind_up(self) -> None:
         """Stop: nothing new leaves, and what has left is waited for, but not for long."""
@@ -215,9 +264,15 @@ class Sender:
             self.commit()
 
 
+def lanes() -> Iterator[tuple[OutgoingQuerySet, type]]:
+    """Yield both tables, each with the type of its keys."""
+    yield Delivery.objects.all(), tuple
+    yield Letter.objects.all(), int
+
+
 def unusual(row: Any, outcome: Outcome) -> bool:
     """Tell whether an end takes more than the one statement."""
-    if outcome.state in {State.RETRY, State.PLANNED}:
+    if outcome.state in {State.RETRY, State.PLANNED, State.FAILED}:
         return True
     return isinstance(row, Claim) and row.way == Delivery.Way.SEQUENCE
 

@@ -7,21 +7,19 @@ sent again by itself, and a row whose end nobody knows becomes `uncertain`.
 import logging
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime
-from functools import partial
-from typing import Any
 
-from django.db.models import Q
 from django.utils import timezone
 
+from newsletters import allowances
 from newsletters.claims import Claim
-from newsletters.models import Delivery, Letter, Relay
+from newsletters.models import Delivery, Letter
 from newsletters.models.delivery import OutgoingQuerySet
 from newsletters.sender import Sender, advance
+from newsletters.supply import Supply
 from newsletters.transports import Line, Transport, connect, line
 
 log = logging.getLogger(__name__)
@@ -62,7 +60,7 @@ def run(
         more = time.monotonic() < deadline
         for sender in senders:
             sender.step(more, patience)
-        if not any(sender.busy for sender in senders):
+        if not any(sender.busy for sender in senders) and not (more and awaited(senders, stopping)):
             break
         if time.monotonic() > reported + 1:
             report(total(senders))
@@ -73,33 +71,26 @@ def run(
         report(done)
 
 
+def awaited(senders: list[Sender], stopping: Callable[[], bool]) -> bool:
+    """Wait a moment where only the next second's share of a limit is lacking; return whether that was so."""
+    pauses = [pause for sender in senders if (pause := sender.rested()) is not None]
+    if pauses and not stopping():
+        time.sleep(min(pauses))
+    return bool(pauses)
+
+
 def total(senders: list[Sender]) -> Counter[str]:
     return sum((sender.done for sender in senders), Counter())
 
 
 def _senders(stack: ExitStack, clock: Clock, way_out: Callable[[str], Transport | Line]) -> Iterator[Sender]:
-    """Open the ways out of the relays for which something is due."""
-    now = clock()
-    for relay, publications in routes():
-        if any(lane().filter(publications).due(now).exists() for lane in (_letters, _deliveries)):
-            way = stack.enter_context(closing(line(way_out(relay.url))))
-            owner = uuid.uuid4()
-            yield Sender(way, partial(lease, relay, publications, owner, clock), owner, clock)
-
-
-def routes() -> Iterator[tuple[Relay, Q]]:
-    """Yield each relay that mail may take now, with the publications whose mail takes it."""
-    own = {relay.publication_id: relay for relay in Relay.objects.exclude(publication=None).order_by("-rank", "-pk")}
-    for publication, relay in own.items():
-        yield relay, Q(publication=publication)
-    yield Relay.of(0), ~Q(publication__in=list(own)) if own else Q()
-
-
-def lease(relay: Relay, publications: Q, owner: uuid.UUID, clock: Clock, size: int) -> list[Any]:
-    """Claim a batch of one lane for a relay: no letter ever waits behind a daily send."""
-    now = clock()
-    letters = _letters().filter(publications).lease(size, now, owner)
-    return letters or _deliveries().filter(publications).lease(size, now, owner)
+    """Open the ways out of the relays for which something is due, those that would take over included."""
+    now, lanes = clock(), (_letters, _deliveries)
+    for route in allowances.routes():
+        if any(route.of(lane()).due(now).exists() for lane in lanes):
+            for relay in allowances.free(route, now):
+                way = stack.enter_context(closing(line(way_out(relay.url))))
+                yield Sender(way, Supply(route, relay, lanes, clock), clock)
 
 
 def waiting(now: datetime) -> bool:
@@ -109,6 +100,8 @@ def waiting(now: datetime) -> bool:
 
 def sweep(now: datetime) -> None:
     """Take back what dead workers held, and close what came too late."""
+    allowances.tidy(now)
+    allowances.overdue(now)
     advance([Claim.of(row) for row in _deliveries().abandoned().select_related("subscriber", "entry")])
     for lane in (_letters, _deliveries):
         for end, count in lane().sweep(now).items():

@@ -11,11 +11,13 @@ from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from newsletters import alarms, heartbeat, notices, planning, promise, rehearsal, sending
+from newsletters import alarms, heartbeat, notices, planning, promise, rehearsal, sending, stuck
+from newsletters.bounces import mailbox
 from newsletters.models import Heartbeat
 from newsletters.models.delivery import State
 
@@ -55,19 +57,34 @@ def unhurried() -> Iterator[Callable[[], bool]]:
 def tick() -> None:
     """Plan what has struck, tidy up, and wake the senders where something waits; then see how the promise stands."""
     now = timezone.now()
-    Heartbeat.objects.update_or_create(name="tick", defaults={"at": now})
+    beat(now)
     guarded(notices.tick, now)
     plans = planning.tick(now)
     sending.sweep(now)
+    guarded(stuck.by_choice, now)
     if sending.waiting(now):
         drain.delay()
     keep_watch(now, plans)
+
+
+def beat(now: datetime) -> None:
+    if not Heartbeat.objects.filter(name="tick").update(at=now):
+        Heartbeat.objects.update_or_create(name="tick", defaults={"at": now})
 
 
 @shared_task
 def rehearse() -> None:
     """Rehearse tomorrow's emails where the evening has come. It may take minutes, so it is no part of the tick."""
     guarded(rehearsal.rehearse_due, timezone.now())
+
+
+@shared_task
+def collect() -> None:
+    """Read the mailbox that bounces and answers come to."""
+    now = timezone.now()
+    if settings.BOUNCE_MAILBOX and mailbox.due(now):
+        guarded(mailbox.collect, settings.BOUNCE_MAILBOX, now)
+        wake()
 
 
 @shared_task
@@ -85,6 +102,7 @@ def keep_watch(now: datetime, plans: list[planning.Plan]) -> None:
         guarded(promise.go_round, now)
         guarded(alarms.go_round, now)
     if any(plan.rows for plan in plans):
+        guarded(alarms.look_at_limits, now)
         heartbeat.planned(now)
     if alarms.to_tell(now).exists() or heartbeat.waits():
         tell.delay()

@@ -1,8 +1,9 @@
 from django.urls import path, re_path
 
-from newsletters.views import access, archive, badge, leaving, letterbox, reader
+from newsletters.views import access, archive, badge, hooks, leaving, letterbox, reader
 
 urlpatterns = [
+    *hooks.hooks(),
     path("leave/<str:token>/", leaving.leave, name="leave"),
     path("reader/<str:token>/", reader.reader, name="reader"),
     path("data/<str:token>/", access.access, name="access"),

@@ -10,7 +10,10 @@ from typing import Any
 
 # Before the settings are read: no test may touch the developer's own place, keys, mail or broker.
 PLACE = Path(tempfile.mkdtemp(prefix="funnel-tests-"))
-OWN = "ALERT_URLS BASE_URL DEBUG HEARTBEAT_URL MAIL_URL PORT REDIS_URL SECRET_KEY TRUSTED_PROXIES"
+OWN = (
+    "ALERT_URLS BASE_URL BOUNCE_ADDRESS BOUNCE_MAILBOX DEBUG HEARTBEAT_URL MAIL_URL PORT REDIS_URL SECRET_KEY"
+    " TRUSTED_PROXIES"
+)
 for name in OWN.split():
     os.environ.pop(name, None)
 os.environ |= {"DATA_DIR": str(PLACE), "ALLOWED_HOSTS": "testserver", "DJANGO_SETTINGS_MODULE": "funnel.settings"}
@@ -31,7 +34,7 @@ from newsletters import addresses
 from newsletters.models import Publication, Subscriber
 from optin.models import OptInPage
 
-pytest_plugins = ["tests.servers", "tests.browser", "tests.visitor", "tests.authors"]
+pytest_plugins = ["tests.servers", "tests.outbox", "tests.mailboxes", "tests.browser", "tests.visitor", "tests.authors"]
 
 Reader = Callable[..., Subscriber]
 

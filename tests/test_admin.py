@@ -10,6 +10,7 @@ from django.urls import reverse
 from newsletters.admin.publication import PublicationAdmin
 from newsletters.models import (
     Article,
+    Bounce,
     Break,
     Clock,
     Day,
@@ -27,6 +28,7 @@ from newsletters.models import (
     Revision,
     Series,
     Source,
+    Stop,
     Subscriber,
     Suppression,
     Text,
@@ -39,6 +41,7 @@ from tests.conftest import Reader
 
 HOSTILE = "<script>alert(1)</script>"
 LEDGERS = {Consent, Letter, Request, Suppression, Walk, Day, Clock, Revision, Text, IssueText, Heartbeat, Rehearsal}
+LEDGERS |= {Bounce, Stop}
 NOT_BY_HAND = LEDGERS | {Subscriber, Article, Source}
 
 
@@ -100,6 +103,8 @@ def world(publication: Publication, page: OptInPage, series: Series, reader: Rea
         Clock.objects.get(),
         alice.walks.get(),
         Heartbeat.objects.create(name="tick", at=now),
+        Bounce.objects.create(key="k", kind="hard", door="mail", publication=publication, text=HOSTILE, at=now),
+        Stop.objects.create(publication=publication, cause="complaints", at=now),
         Break.objects.create(publication=publication, first=date(2027, 5, 1), last=date(2027, 5, 2)),
         PromiseChange.objects.create(
             publication=publication, first=date(2027, 5, 1), hour=time(7), weekdays="1", late_until=time(22)

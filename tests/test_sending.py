@@ -6,11 +6,12 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from newsletters import letters, planning, sender, sending
+from newsletters import figures, letters, planning, sender, sending
 from newsletters.models import Delivery, Issue, Letter, Publication, Relay, Series, Subscriber
 from newsletters.models.delivery import State
 from newsletters.transports import Message, connect, line
@@ -193,6 +194,42 @@ def test_what_comes_too_late_is_missed(planned: Any, smtp: MailServer) -> None:
     assert (the_row().state, the_row().reason) == (State.MISSED, "late")
 
 
+def test_a_mailbox_that_is_put_off_all_day_breaks_no_promise(planned: Any, smtp: MailServer) -> None:
+    planned(2)
+    smtp.replies["reader0@example.com"] = "450 4.2.0 Greylisted"
+    smtp.replies["reader1@example.com"] = "451 4.3.0 No room on this server"
+
+    assert drain() == {"retry": 2}
+    sending.sweep(MONDAY + timedelta(hours=16))
+
+    ends = dict(Delivery.objects.order_by("subscriber_id").values_list("subscriber__address", "reason"))
+    assert ends == {"reader0@example.com": "deferred", "reader1@example.com": "late"}
+    assert figures.read([("missed", "deferred", False, 1), ("sent", "", True, 9)], "").kept
+    assert not figures.read([("missed", "late", False, 1), ("sent", "", True, 9)], "").kept
+
+
+def test_a_server_in_trouble_is_left_alone_until_the_next_wake_up(planned: Any, smtp: MailServer) -> None:
+    planned(50)
+    smtp.replies["MAIL"] = "421 4.3.2 Shutting down"
+
+    ended = drain()
+
+    assert ended.keys() == {"retry"}
+    assert ended["retry"] < 50
+    assert set(Delivery.objects.values_list("state", flat=True)) == {State.PLANNED, State.RETRY}
+
+
+def test_a_stop_gives_back_what_has_not_been_handed_off(planned: Any, smtp: MailServer) -> None:
+    planned(50)
+    asked = iter([False] * 3)
+
+    ended = dict(sending.drain(lambda: MONDAY, stopping=lambda: next(asked, True)))
+
+    assert len(smtp.received) == ended.get("sent", 0) < 50
+    assert Delivery.objects.filter(state=State.PLANNED).count() == 50 - len(smtp.received)
+    assert drain()["sent"] == 50 - ended.get("sent", 0)
+
+
 def test_an_issue_taken_out_of_the_queue_is_not_sent(planned: Any, smtp: MailServer) -> None:
     planned()
     Issue.objects.update(state=Issue.State.DRAFT)
@@ -344,6 +381,26 @@ def test_send_due_plans_and_sends_at_an_instant(
     assert "1 sent" in out
     assert "nothing was due" in out
     assert len(smtp.received) == 1
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_database_that_goes_away_leaves_no_doubt(planned: Any, smtp: MailServer) -> None:
+    planned(100)
+    connection.ensure_connection()
+    parameters, turns = connection.get_connection_params(), iter(range(1000))
+
+    def cut() -> bool:
+        if next(turns) in {5, 12, 20}:
+            with psycopg.connect(**{name: parameters[name] for name in ("host", "port", "user", "dbname")}) as other:
+                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        return False
+
+    for _ in range(10):
+        sending.drain(lambda: MONDAY, stopping=cut)
+
+    assert set(Delivery.objects.values_list("state", flat=True)) == {State.SENT}
+    assert len({one.recipients[0] for one in smtp.received}) == len(smtp.received) == 100
 
 
 def _drain_elsewhere(database: str, url: str) -> dict[str, int]:

@@ -23,7 +23,6 @@ from hypothesis.stateful import (
 )
 
 from newsletters import addresses, clock, invariants, planning, promise, queue, sending
-from newsletters.invariants import Struck
 from newsletters.models import Break, Clock, Delivery, Entry, Issue, Letter, Publication, Series, Subscriber, Text
 from newsletters.models.delivery import HAD
 from newsletters.simulation.faults import CHANCES, Faults, Killed
@@ -293,7 +292,7 @@ class Life(RuleBasedStateMachine):
 
     def look_at_plans(self) -> None:
         """Ask of each date that has just been planned whether everyone has what they are owed (I2, I3, I12, I13)."""
-        for struck in Struck.last(Publication.objects.get(pk=self.publication.pk)):
+        for struck in invariants.last_struck(Publication.objects.get(pk=self.publication.pk)):
             if self.struck.get(struck.zone) != struck.date:
                 self.struck[struck.zone] = struck.date
                 hold(invariants.none_forgotten(struck), invariants.as_the_cascade_says(struck))

@@ -26,7 +26,7 @@ class PublicationAdmin(RoomAdmin):
     fieldsets = [
         (None, {"fields": ["name", "slug", "tagline", "language", "accent", "host"]}),
         (_("The promise"), {"fields": ["hour", "weekdays", "late_until", "zone", "show_streak", "alert_urls"]}),
-        (_("The sender"), {"fields": ["author", "sender", "reply_to", "postal_address"]}),
+        (_("The sender"), {"fields": ["author", "sender", "reply_to", "postal_address", "when_uncertain"]}),
         (_("Words around each issue"), {"fields": ["greeting", "sign_off", "action", "postscript"]}),
         (_("Privacy"), {"fields": ["privacy"]}),
     ]
@@ -171,6 +171,10 @@ class HeartbeatAdmin(LedgerAdmin):
     list_display = ["name", "at"]
 
 
+# Left empty, these are as for every relay.
+AS_USUAL = ("warm_up_volume", "warm_up_days", "letters_share")
+
+
 class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
     """The address goes in and never comes out again: it holds a password."""
 
@@ -183,7 +187,22 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = Relay
-        fields = ["publication", "name", "rank"]
+        fields = [
+            *("publication", "name", "rank", "per_second", "per_hour", "per_day"),
+            *("warm_up_from", "warm_up_volume", "warm_up_days", "letters_share", "domain_caps"),
+        ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in AS_USUAL:
+            self.fields[name].required = False
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name in AS_USUAL:
+            if cleaned.get(name) is None and name not in self.errors:
+                cleaned[name] = getattr(Relay(), name)
+        return cleaned
 
     def clean_url(self) -> str:
         url: str = self.cleaned_data["url"].strip()
@@ -198,7 +217,7 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Relay)
 class RelayAdmin(RoomAdmin):
     form = RelayForm
-    list_display = ["name", "publication", "rank", "way"]
+    list_display = ["name", "publication", "rank", "way", "resting_until"]
     list_select_related = ["publication"]
 
     @admin.display(description=_("way out"))

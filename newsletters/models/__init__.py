@@ -1,24 +1,32 @@
 from newsletters.models.article import Article, Source
+from newsletters.models.bounce import Bounce
 from newsletters.models.delivery import Delivery, Heartbeat, Letter, Outgoing, Relay
+from newsletters.models.halt import Halt
 from newsletters.models.issue import Issue, IssueText, Revision, Text
+from newsletters.models.limits import Allowance, Line, Wave
 from newsletters.models.promise import Alarm, Break, Clock, Correction, Day, PromiseChange, Rehearsal, Tally
 from newsletters.models.publication import Member, Publication
 from newsletters.models.series import Entry, Series, Walk
+from newsletters.models.stop import Stop
 from newsletters.models.subscriber import Subscriber, Suppression
 
 __all__ = [
     "Alarm",
+    "Allowance",
     "Article",
+    "Bounce",
     "Break",
     "Clock",
     "Correction",
     "Day",
     "Delivery",
     "Entry",
+    "Halt",
     "Heartbeat",
     "Issue",
     "IssueText",
     "Letter",
+    "Line",
     "Member",
     "Outgoing",
     "PromiseChange",
@@ -28,9 +36,11 @@ __all__ = [
     "Revision",
     "Series",
     "Source",
+    "Stop",
     "Subscriber",
     "Suppression",
     "Tally",
     "Text",
     "Walk",
+    "Wave",
 ]

@@ -7,21 +7,29 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import connection, models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, Value, When
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce, Now
 from django.utils.translation import gettext_lazy as _
 
 from newsletters.claims import Claim, End
+from newsletters.limits import known_caps
+from newsletters.models.halt import Halt
 from newsletters.models.issue import Issue, Revision
 from newsletters.models.publication import Publication
 from newsletters.models.series import Entry
+from newsletters.models.stop import Stop
 from newsletters.models.subscriber import Subscriber
 
 # Long enough for a batch on a slow server; a lease that runs out gives the rows to another worker.
 LEASE = timedelta(minutes=5)
 # RFC 5321 section 4.5.3.2.6 grants a server ten minutes to answer the final dot.
 REPLY_WAIT = timedelta(minutes=11)
+
+
+AT_LEAST_ONE = [MinValueValidator(1)]
 
 
 class Relay(models.Model):
@@ -31,6 +39,37 @@ class Relay(models.Model):
     name = models.CharField(_("name"), max_length=80)
     rank = models.PositiveSmallIntegerField(_("order"), default=0)
     sealed_url = models.BinaryField(editable=False, default=b"")
+
+    per_second = models.PositiveIntegerField(_("messages a second"), null=True, blank=True, validators=AT_LEAST_ONE)
+    per_hour = models.PositiveIntegerField(_("messages an hour"), null=True, blank=True, validators=AT_LEAST_ONE)
+    per_day = models.PositiveIntegerField(_("messages a day"), null=True, blank=True, validators=AT_LEAST_ONE)
+    warm_up_from = models.DateField(
+        _("warm-up from"),
+        null=True,
+        blank=True,
+        help_text=_("A new server earns its name slowly: the day’s limit grows from this date on."),
+    )
+    warm_up_volume = models.PositiveIntegerField(_("messages on its first day"), default=200, validators=AT_LEAST_ONE)
+    warm_up_days = models.PositiveSmallIntegerField(_("days of warm-up"), default=42, validators=AT_LEAST_ONE)
+    letters_share = models.PositiveSmallIntegerField(
+        _("per cent kept for letters"),
+        default=10,
+        validators=[MaxValueValidator(50)],
+        help_text=_("Of each limit, for confirmations and welcomes; at least 50 a day."),
+    )
+    domain_caps = models.JSONField(
+        _("limits by recipient’s domain"),
+        default=dict,
+        blank=True,
+        validators=[known_caps],
+        help_text=_('Messages a second, minute, hour or day, such as {"gmail.com": "20/s", "orange.fr": "500/h"}.'),
+    )
+    # What all workers know of the server's mood: newsletters.allowances writes it.
+    resting_until = models.DateTimeField(_("rests until"), null=True, editable=False)
+    failures = models.PositiveSmallIntegerField(default=0, editable=False)
+    slowed_at = models.DateTimeField(_("slowed down"), null=True, editable=False)
+    slowed_from = models.FloatField(default=0, editable=False)  # messages a second
+    slowed_to = models.FloatField(default=0, editable=False)
 
     class Meta:
         verbose_name = _("relay")
@@ -73,23 +112,22 @@ class State(models.TextChoices):
     UNCERTAIN = "uncertain", _("uncertain")
 
 
-WAITING = (State.PLANNED, State.RETRY)
+# As words of the statement, not as parameters: SQLite takes a partial index only where its condition is spelled out.
+WAITING = (RawSQL("'planned'", ()), RawSQL("'retry'", ()))
+HELD = (RawSQL("'leased'", ()), RawSQL("'handoff'", ()))
 OPEN = (State.PLANNED, State.LEASED, State.RETRY)
 HAD = (State.HANDOFF, State.SENT, State.UNCERTAIN)
 
 
 def array(values: Iterable[Any]) -> str:
-    """Write a PostgreSQL array; psycopg's own way takes several times as long."""
-    return "{" + ",".join([_element(value) for value in values]) + "}"
+    """Write a PostgreSQL array of numbers or dates; psycopg's own way takes several times as long."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
-def _element(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if not isinstance(value, str):
-        return str(value)
-    escaped = value.replace("\\", r"\\").replace('"', r"\"")
-    return f'"{escaped}"'
+def texts(values: Iterable[str]) -> str:
+    """Write a PostgreSQL array of texts."""
+    escaped = [value.replace("\\", r"\\").replace('"', r"\"") for value in values]
+    return '{"' + '","'.join(escaped) + '"}'
 
 
 def _server_cursor() -> Any:
@@ -160,7 +198,8 @@ class OutgoingQuerySet(models.QuerySet[Any]):
         if ended:
             parts.append(f"settled AS ({self._settle_sql()})")
             values |= self._arrays("e", [end.pk for end in ended])
-            values |= {name: array(str(getattr(end, name)) for end in ended) for name in ("state", "reason", "reply")}
+            _keys, states, reasons, replies = zip(*ended, strict=True)
+            values |= {"state": texts(states), "reason": texts(reasons), "reply": texts(replies)}
         parts.append(
             f"passed AS ({self._pass_sql() if keys else f'SELECT {self._key()} FROM {self._table} WHERE FALSE'})"
         )
@@ -266,11 +305,12 @@ class OutgoingQuerySet(models.QuerySet[Any]):
 
     def abandoned(self) -> "OutgoingQuerySet":
         """Return what was handed off by a worker that never settled it."""
-        return self.filter(state=State.HANDOFF, leased_until__lt=Now())
+        return self.filter(state__in=HELD, state=State.HANDOFF, leased_until__lt=Now())
 
     def sweep(self, now: datetime) -> dict[str, int]:
         """Take back what dead workers held, and close what came too late; return how many rows of each."""
-        expired, over = self.filter(leased_until__lt=Now()), self.filter(state__in=WAITING, late_until__lte=now)
+        expired = self.filter(state__in=HELD, leased_until__lt=Now())
+        over = self.filter(state__in=WAITING, late_until__lte=now)
         # What the reader's own server put off until it was too late is no outage of ours.
         reason = Case(When(reason="deferred", then=Value("deferred")), default=Value("late"))
         return {
@@ -302,8 +342,18 @@ class Outgoing(models.Model):
 class DeliveryQuerySet(OutgoingQuerySet):
     KEY = {"local_date": "date", "subscriber_id": "bigint", "slot": "bigint"}
     # As a value, so that the planner cannot make a join of it: with old statistics it read every reader there is.
-    WANTED = "(SELECT r.status FROM newsletters_subscriber r WHERE r.id = d.subscriber_id) = 'active'"
+    WANTED = """(SELECT r.status FROM newsletters_subscriber r WHERE r.id = d.subscriber_id) = 'active'
+        AND (SELECT h.id FROM newsletters_halt h WHERE h.issue_id = d.issue_id AND h.ended_at IS NULL) IS NULL
+        AND (SELECT s.id FROM newsletters_stop s
+             WHERE s.publication_id = d.publication_id AND s.ended_at IS NULL) IS NULL"""
     REVISION = "revision_id = p.revision,"
+
+    def due(self, now: datetime) -> OutgoingQuerySet:
+        waiting = super().due(now)
+        halted = list(Halt.objects.standing().values_list("issue", flat=True))
+        stopped = list(Stop.objects.standing().values_list("publication", flat=True))
+        waiting = waiting.exclude(issue__in=halted) if halted else waiting
+        return waiting.exclude(publication__in=stopped) if stopped else waiting
 
     def lease(self, size: int, now: datetime, owner: uuid.UUID) -> list[Any]:
         return self._lease(size, now, owner) if connection.vendor == "postgresql" else super().lease(size, now, owner)
@@ -337,13 +387,37 @@ class DeliveryQuerySet(OutgoingQuerySet):
         return [Claim(*row) for row in self.order_by("try_at").values_list(*self.KEY, *what, *reader)]
 
     def still_wanted(self) -> Q:
-        return Q(Exists(Subscriber.objects.mailable().filter(pk=OuterRef("subscriber_id"))))
+        return Q(self._reader()) & ~Q(self._halt()) & ~Q(self._stop())
 
     def drop(self, keys: Sequence[Any], owner: uuid.UUID, now: datetime) -> None:
-        # Planned while the reader was leaving: the row itself never heard of it.
         for key in keys:
-            unwanted = self.filter(pk=key, owner=owner, state=State.LEASED).exclude(self.still_wanted())
+            mine = self.filter(pk=key, owner=owner, state=State.LEASED)
+            # Planned while the reader was leaving: the row itself never heard of it.
+            unwanted = mine.exclude(self._reader())
             unwanted.update(state=State.SKIPPED, reason="left", settled_at=now, leased_until=None)
+            mine.filter(Q(self._halt()) | Q(self._stop())).update(state=State.PLANNED, owner=None, leased_until=None)
+
+    def sweep(self, now: datetime) -> dict[str, int]:
+        waited = self.filter(state__in=WAITING, late_until__lte=now, issue__in=Halt.objects.standing().values("issue"))
+        stopped = waited.update(state=State.MISSED, reason="stopped", settled_at=now)
+        return {"stopped": stopped} | super().sweep(now)
+
+    def fence(self) -> None:
+        """Take these rows out of the hands of the workers that prepare them; what they staged will not go."""
+        held = self.select_related(None).filter(state=State.LEASED)
+        with transaction.atomic():
+            # Not waiting for a hand-off in progress: that one had passed before.
+            keys = list(held.select_for_update(skip_locked=True).values_list("pk", flat=True))
+            held.filter(pk__in=keys).update(state=State.PLANNED, owner=None, leased_until=None)
+
+    def _reader(self) -> Exists:
+        return Exists(Subscriber.objects.mailable().filter(pk=OuterRef("subscriber_id")))
+
+    def _halt(self) -> Exists:
+        return Exists(Halt.objects.standing().filter(issue=OuterRef("issue_id")))
+
+    def _stop(self) -> Exists:
+        return Exists(Stop.objects.standing().filter(publication=OuterRef("publication_id")))
 
     def skip(self, subscriber: Subscriber, reason: str, now: datetime) -> int:
         """End what is planned for a reader. Rows are open on a date or two around today's only."""
@@ -390,6 +464,8 @@ class Delivery(Outgoing):
             models.Index(fields=["try_at"], condition=Q(state__in=["planned", "retry"]), name="delivery_waiting"),
             # The sweep takes back what a dead worker held.
             models.Index(fields=["leased_until"], condition=Q(state__in=["leased", "handoff"]), name="delivery_held"),
+            # What may have been taken waits to be settled.
+            models.Index(fields=["handoff_at"], condition=Q(state="uncertain"), name="delivery_uncertain"),
         ]
 
     def __str__(self) -> str:
@@ -417,6 +493,8 @@ class Letter(Outgoing):
         ACCESS = "access", _("link to one's data")
         MOVE = "move", _("confirm a new address")
         SAMPLE = "sample", _("tomorrow's email")
+        OFFER = "offer", _("offer to leave")
+        ANSWER = "answer", _("a reader's answer")
 
     publication = models.ForeignKey(Publication, models.CASCADE, related_name="letters")
     subscriber = models.ForeignKey(Subscriber, models.SET_NULL, null=True, blank=True, related_name="letters")

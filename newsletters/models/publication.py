@@ -78,6 +78,10 @@ class Publication(models.Model):
         AGAIN = "again", _("starts again")
         RESUME = "resume", _("goes on where they were")
 
+    class WhenUncertain(models.TextChoices):
+        NEVER = "never", _("rather not at all than twice")
+        TWICE = "twice", _("rather twice than not at all")
+
     name = models.CharField(_("name"), max_length=120, validators=[one_line])
     slug = models.SlugField(_("short name in addresses"), unique=True, validators=[free_slug])
     language = models.CharField(_("language"), max_length=5, choices=settings.LANGUAGES, default="en")
@@ -124,6 +128,13 @@ class Publication(models.Model):
         help_text=_(
             "One address a line, such as mailto:, tgram: or ntfy: (Apprise). Not only by the way mail goes out."
         ),
+    )
+
+    when_uncertain = models.CharField(
+        _("where nobody knows whether an email arrived"),
+        max_length=5,
+        choices=WhenUncertain.choices,
+        default=WhenUncertain.NEVER,
     )
 
     greeting = models.CharField(

@@ -65,7 +65,9 @@ class Subscriber(models.Model):
     )
     catching_up = models.BooleanField(default=False, editable=False)  # back to daily: what the week owes comes first
     moved_at = models.DateTimeField(_("changed zone"), null=True, blank=True, editable=False)
+    # In the future for a reader whose wave is still to come: until then nothing is expected, and nothing missed.
     member_since = models.DateTimeField(_("member since"), null=True, blank=True)
+    seen_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
     paused_until = models.DateField(_("paused until"), null=True, blank=True)
     left_at = models.DateTimeField(_("left"), null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -85,6 +87,12 @@ class Subscriber(models.Model):
                 condition=models.Q(digest_on__isnull=False) | models.Q(catching_up=True),
                 name="subscriber_weekly",
             ),
+            # The waves take the readers who have come in numbers and were given no day yet.
+            models.Index(
+                fields=["publication"],
+                condition=models.Q(status="active", member_since=None),
+                name="subscriber_to_enter",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -96,9 +104,10 @@ class Subscriber(models.Model):
         from newsletters.models.series import Walk
 
         with transaction.atomic():
-            if self.status in {self.Status.ACTIVE, self.Status.PAUSED} and self.member_since:
+            began = self.member_since is not None and self.member_since <= now
+            if self.status in {self.Status.ACTIVE, self.Status.PAUSED} and began:
                 return
-            resumes = self.member_since is not None and self.publication.returning == Publication.Returning.RESUME
+            resumes = began and self.publication.returning == Publication.Returning.RESUME
             self.status, self.paused_until, self.left_at = self.Status.ACTIVE, None, None
             if not resumes:
                 self.member_since = now
@@ -117,6 +126,21 @@ class Subscriber(models.Model):
             self._stop(self.Status.UNSUBSCRIBED, now, left_at=now)
             Letter.objects.filter(subscriber=self).skip_welcomes(now)
             Suppression.objects.add(self, Suppression.Reason.LEFT, now)
+
+    def bounce(self, now: datetime) -> None:
+        """Write no more to a dead address."""
+        with transaction.atomic():
+            self._stop(self.Status.BOUNCED, now, left_at=now)
+            Suppression.objects.add(self, Suppression.Reason.DEAD, now)
+
+    def complain(self, now: datetime) -> None:
+        """Never write again to someone who called a mail spam."""
+        from newsletters.models.delivery import Letter
+
+        with transaction.atomic():
+            self._stop(self.Status.COMPLAINED, now, left_at=now)
+            Letter.objects.filter(subscriber=self).skip_welcomes(now)
+            Suppression.objects.add(self, Suppression.Reason.COMPLAINED, now)
 
     def undo_leave(self, now: datetime) -> bool:
         """Take a departure of the last hour back; return whether there was one."""

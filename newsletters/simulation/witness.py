@@ -29,15 +29,16 @@ class Witness:
 
     def doubt(self, keys: set[Any]) -> None:
         """Note whoever is handed a daily email without being active."""
-        readers = {key[1]: key for key in keys if isinstance(key, tuple)}
-        wanted = Subscriber.objects.mailable().filter(pk__in=readers).values_list("pk", flat=True)
-        self.unwanted += [key for reader, key in readers.items() if reader not in set(wanted)]
+        deliveries = [key for key in keys if isinstance(key, tuple)]
+        readers = Subscriber.objects.mailable().filter(pk__in={key[1] for key in deliveries})
+        wanted = set(readers.values_list("pk", flat=True))
+        self.unwanted += [key for key in deliveries if key[1] not in wanted]
 
 
 class Connection:
     """One worker's connection."""
 
-    group = 20
+    group = 50
 
     def __init__(self, witness: Witness) -> None:
         self.witness, self.strike = witness, witness.faults.strike
@@ -89,3 +90,5 @@ class Connection:
 
     def close(self) -> None:
         self.staged = {}
+        if self.served and self.strike("worker killed after settling"):
+            raise Killed

@@ -6,9 +6,20 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from random import Random
 
-from newsletters import letters
-from newsletters.models import Break, Clock, Entry, Issue, Letter, Publication, Series, Subscriber, Text, Walk
-from newsletters.models.series import RANK_GAP
+from newsletters import letters, notices
+from newsletters.models import (
+    Break,
+    Clock,
+    Entry,
+    Issue,
+    Letter,
+    PromiseChange,
+    Publication,
+    Series,
+    Subscriber,
+    Text,
+    Walk,
+)
 from newsletters.models.subscriber import keyed_hash
 
 # From one end of the earth to the other, with half and quarter hours, half-hour shifts, and changes at midnight.
@@ -55,12 +66,14 @@ ZONES = [
     "Europe/Moscow",
 ]
 
-# How many of a thousand readers do it in a day
+# How many of a thousand readers do it in a day; a handful is as lively as a hundred
+LIVELY = 100
 READERS = {"join": 4.0, "leave": 3.0, "return_": 1.0, "undo_leave": 0.5, "pause": 4.0, "resume": 1.0, "move": 4.0}
 READERS |= {"digest": 1.5, "daily": 1.5, "own_days": 0.5}
 # How likely the author does it in a day
-AUTHOR = {"edit": 0.3, "reorder": 0.2, "insert": 0.1, "withdraw": 0.08, "put_back": 0.08, "pin": 0.05, "remove": 0.02}
-AUTHOR |= {"rest": 0.01, "change_hour": 0.005}
+AUTHOR = {"edit": 0.3, "reorder": 0.2, "insert": 0.05, "withdraw": 0.08, "put_back": 0.1, "pin": 0.05, "remove": 0.02}
+AUTHOR |= {"keep_for_later": 0.06, "rest": 0.01, "change_hour": 0.004, "change_promise": 0.004}
+HOURS = [time(0), time(0, 30), time(6), time(7), time(8, 30), time(20)]
 
 WORDS = [
     "step",
@@ -87,9 +100,13 @@ class World:
         self.random, self.size, self.start = random, readers, start
         others = sorted(zoneinfo.available_timezones() - set(ZONES))
         self.zones = (ZONES + random.sample(others, max(zones - len(ZONES), 0)))[:zones]
+        # Most live near the author, a few at the ends of the earth.
+        self.weights = [1 / place for place in range(1, len(self.zones) + 1)]
         self.did = Counter[str]()
         self.writes_again = start.date()
         self.written = self.joined = 0
+        self.touched: dict[int, datetime] = {}  # when a reader last did something
+        self.now = start
         self.publication = Publication.objects.create(
             name="A day at a time",
             slug="simulation",
@@ -110,8 +127,12 @@ class World:
     def series(self, kind: str, issues: int, now: datetime, slug: str = "") -> Series:
         made = Series.objects.create(publication=self.publication, kind=kind, name=kind, slug=slug or kind)
         for _ in range(issues):
-            self.place(made, self.write(now), now - timedelta(days=1))
+            self.stamp(made.append(self.write(now)), now - timedelta(days=1))
         return made
+
+    def fresh(self) -> Publication:
+        """Return the publication as it stands."""
+        return Publication.objects.get(pk=self.publication.pk)
 
     def write(self, now: datetime) -> Issue:
         """Write an issue; now and then it tells again what an older one told."""
@@ -130,16 +151,15 @@ class World:
         issue.texts.add(older[self.random.randrange(count)] if again else new)
         return issue
 
-    def place(self, series: Series, issue: Issue, now: datetime) -> Entry:
-        entry = series.append(issue)
-        Entry.objects.filter(pk=entry.pk).update(added_at=now)
-        return entry
+    def stamp(self, entry: Entry, now: datetime) -> None:
+        """Give an entry the moment of this world: the tables note the machine's own."""
+        Entry.objects.filter(pk=entry.pk).update(added_at=now, placed_at=now)
 
     def day(self, day: date) -> list[tuple[datetime, Callable[[datetime], None]]]:
         """Return what happens on a date (UTC), in no order."""
         acts: list[Callable[[datetime], None]] = []
         for name, rate in READERS.items():
-            acts += [getattr(self, name)] * self.often(rate * self.size / 1000)
+            acts += [getattr(self, name)] * self.often(rate * max(self.size, LIVELY) / 1000)
         acts += [getattr(self, name) for name, chance in AUTHOR.items() if self.random.random() < chance]
         acts += self.writing(day)
         midnight = datetime.combine(day, time(), tzinfo=UTC)
@@ -150,6 +170,7 @@ class World:
 
     def counted(self, act: Callable[[datetime], None]) -> Callable[[datetime], None]:
         def do(now: datetime) -> None:
+            self.now = now
             self.did[getattr(act, "__name__", "")] += 1
             act(now)
 
@@ -169,7 +190,11 @@ class World:
     def someone(self, *statuses: str) -> Subscriber | None:
         readers = self.publication.subscribers.filter(status__in=statuses).order_by("pk")
         count = readers.count()
-        return readers[self.random.randrange(count)] if count else None
+        if not count:
+            return None
+        reader = readers[self.random.randrange(count)]
+        self.touched[reader.pk] = self.now
+        return reader
 
     def active(self) -> Subscriber | None:
         return self.someone(Subscriber.Status.ACTIVE)
@@ -182,10 +207,16 @@ class World:
             address=address,
             address_key=address,
             address_hash=keyed_hash(address),
-            zone=self.zones[self.joined % len(self.zones)],
+            zone=self.somewhere(),
             language="en",
         )
         self.welcome(reader, now)
+
+    def somewhere(self) -> str:
+        """Return a zone: each once at first, so that none is empty."""
+        if self.joined <= len(self.zones):
+            return self.zones[self.joined - 1]
+        return self.random.choices(self.zones, self.weights)[0]
 
     def welcome(self, reader: Subscriber, now: datetime) -> None:
         reader.start(now, self.sequence)
@@ -220,21 +251,22 @@ class World:
 
     def move(self, now: datetime) -> None:
         if reader := self.active():
-            reader.move(self.random.choice(self.zones), now)
+            reader.move(self.somewhere(), now)
 
     def digest(self, now: datetime) -> None:
         if reader := self.active():
-            Subscriber.objects.filter(pk=reader.pk).update(digest_on=self.random.randint(1, 7), catching_up=False)
+            reader.receive_weekly(int(self.random.choice(self.fresh().weekdays)))
 
     def daily(self, now: datetime) -> None:
         weekly = self.publication.subscribers.exclude(digest_on=None).order_by("pk").first()
         if weekly:
-            Subscriber.objects.filter(pk=weekly.pk).update(digest_on=None, catching_up=True)
+            self.touched[weekly.pk] = now
+            weekly.receive_daily()
 
     def own_days(self, now: datetime) -> None:
         if reader := self.active():
-            own = self.random.choice(["", "12345", "36", "7"])
-            Subscriber.objects.filter(pk=reader.pk).update(weekdays=own)
+            own = self.random.sample(self.fresh().weekdays, self.random.randint(1, 3))
+            reader.keep_pace("".join(sorted(own)))
 
     # The author
 
@@ -249,7 +281,11 @@ class World:
         return entries[self.random.randrange(count)] if count else None
 
     def queue_one(self, now: datetime) -> None:
-        self.place(self.queue, self.write(now), now)
+        self.stamp(self.queue.append(self.write(now)), now)
+
+    def keep_for_later(self, now: datetime) -> None:
+        """Write an issue for the reserve."""
+        self.stamp(self.reserve.append(self.write(now)), now)
 
     def edit(self, now: datetime) -> None:
         if issue := self.an_issue(Issue.State.QUEUED):
@@ -258,14 +294,12 @@ class World:
 
     def reorder(self, now: datetime) -> None:
         if entry := self.an_entry(self.sequence, self.queue, self.reserve):
-            entry.rank = self.random.randrange(1, entry.series.entries.count() * RANK_GAP)
-            entry.save(update_fields=["rank"])
+            entry.series.move(entry, self.an_entry(entry.series))
+            Entry.objects.filter(pk=entry.pk).update(placed_at=now)
 
     def insert(self, now: datetime) -> None:
         """Put a new issue anywhere in the sequence."""
-        entry = self.place(self.sequence, self.write(now), now)
-        entry.rank = self.random.randrange(1, entry.rank)
-        entry.save(update_fields=["rank"])
+        self.stamp(self.sequence.insert(self.write(now), self.an_entry(self.sequence)), now)
 
     def withdraw(self, now: datetime) -> None:
         if issue := self.an_issue(Issue.State.QUEUED):
@@ -282,7 +316,7 @@ class World:
 
     def remove(self, now: datetime) -> None:
         if entry := self.an_entry(self.sequence, self.queue):
-            entry.delete()
+            entry.series.remove(entry)
 
     def rest(self, now: datetime) -> None:
         first = now.date() + timedelta(days=self.random.randint(2, 9))
@@ -292,6 +326,22 @@ class World:
         )
 
     def change_hour(self, now: datetime) -> None:
-        self.publication.hour = time(self.random.choice([0, 6, 7, 8, 9, 20]), self.random.choice([0, 0, 30]))
-        self.publication.save(update_fields=["hour"])
-        Clock.objects.reset(self.publication, now)
+        """Promise another hour from now on, in the middle of a day."""
+        publication = self.fresh()
+        publication.hour = self.random.choice(HOURS)
+        publication.save(update_fields=["hour"])
+        Clock.objects.reset(publication, now)
+
+    def change_promise(self, now: datetime) -> None:
+        """Promise another hour and other days, told ahead."""
+        first = now.date() + timedelta(days=self.random.randint(9, 20))
+        if self.publication.promise_changes.filter(first=first).exists():
+            return
+        change = PromiseChange(
+            publication=self.fresh(),
+            first=first,
+            hour=self.random.choice(HOURS),
+            weekdays=self.random.choice(["1234567", "1234567", "123456", "12345"]),
+            late_until=time(22),
+        )
+        notices.save_change(change, now)

@@ -20,7 +20,12 @@ class TransportURLError(ValueError):
 
 
 class Unreachable(Exception):
-    """The server cannot be spoken to at all; nothing of what was staged has left."""
+    """The server cannot be spoken to at all; nothing of what was staged has left.
+
+    `retry_after` are the seconds for which it asked to be left alone, where it did.
+    """
+
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

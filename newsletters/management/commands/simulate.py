@@ -22,6 +22,7 @@ SHOWN = 20
 
 
 class Command(BaseCommand):
+    told = 0
     help = "Live through days that never were, in a database of their own, and tell every rule that did not hold."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -34,20 +35,24 @@ class Command(BaseCommand):
     def handle(self, *args: Any, days: int, subscribers: int, zones: int, seed: int, faults: bool, **o: Any) -> None:
         if min(days, subscribers, zones) < 1:
             raise CommandError("Give at least one day, one subscriber and one zone.")
-        logging.disable(logging.CRITICAL)
         random.seed(seed)
         started = time.monotonic()
-        with scratch():
+        with quiet(), scratch():
             simulation = Simulation(days, subscribers, zones, seed, faults)
-            simulation.run(self.progress)
+            simulation.run(lambda day: self.progress(day, simulation))
             self.ledger(simulation)
             self.summary(simulation)
         self.stdout.write(f"{days} days, {subscribers} subscribers, {zones} zones: {time.monotonic() - started:.0f} s")
         self.verdict(simulation)
 
-    def progress(self, day: date) -> None:
+    def progress(self, day: date, simulation: Simulation) -> None:
         if day.day == 1:
-            self.stderr.write(f"  {day:%B %Y}")
+            accepted = simulation.witness.accepted.total()
+            self.stderr.write(f"  {day:%-d %B %Y}: {accepted} messages, {len(simulation.broken)} broken invariants")
+        for line in list(simulation.broken)[self.told : SHOWN]:
+            self.stderr.write(line)
+        self.told = len(simulation.broken)
+        self.stderr.flush()
 
     def ledger(self, simulation: Simulation) -> None:
         heads = ["date", "expected", "on time", "late", "failed", "uncertain"]
@@ -71,7 +76,7 @@ class Command(BaseCommand):
         idle = simulation.faults.never_landed()
         for kind in idle:
             self.stdout.write(f"This fault never landed: {kind}. Give more days or subscribers.")
-        for line in simulation.broken[:SHOWN]:
+        for line in list(simulation.broken)[:SHOWN]:
             self.stdout.write(line)
         self.stdout.write(f"{len(simulation.broken)} broken invariants")
         if simulation.broken or idle:
@@ -80,6 +85,16 @@ class Command(BaseCommand):
 
 def told(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the faults that are wanted out of the log."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 @contextmanager

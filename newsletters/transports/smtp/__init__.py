@@ -181,10 +181,11 @@ class SMTP:
     def _note(self, session: Session) -> None:
         """Take over what a session has learnt."""
         for key, outcome in session.news:
-            if outcome is None:
-                # What was taken back while its text was on the way is not staged any more.
-                if key in self.held:
-                    self.staged[key] = session
+            if outcome is None and key in self.held:
+                self.staged[key] = session
+            elif outcome is None:
+                # Taken back while its text was on the way.
+                session.leaving = True
             else:
                 self.held.pop(key, None)
                 self.ended[key] = outcome

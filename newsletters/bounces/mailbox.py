@@ -1,0 +1,104 @@
+"""The mailbox that return paths and Reply-To lead to, read over IMAP or POP3.
+
+A message is deleted once it is taken and committed; if the connection breaks before, it is taken again, which changes
+nothing. What is no business of ours stays: marked as seen over IMAP, and where it lies over POP3.
+"""
+
+import imaplib
+import logging
+import poplib
+import re
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from newsletters import bounces
+from newsletters.bounces.letter import LONGEST
+from newsletters.mailbox_url import Box, parse
+from newsletters.models import Heartbeat
+
+log = logging.getLogger(__name__)
+
+SECONDS = 60
+MOST = 500
+EVERY = timedelta(minutes=2)
+
+Take = Callable[[bytes, datetime], str]
+
+
+def due(now: datetime) -> bool:
+    """Claim this round: of any number of workers, one reads the mailbox. A clock set back claims at once."""
+    row, new = Heartbeat.objects.get_or_create(name="mailbox", defaults={"at": now})
+    stale = Heartbeat.objects.filter(pk=row.pk).exclude(at__gt=now - EVERY, at__lte=now)
+    return new or bool(stale.update(at=now))
+
+
+def collect(url: str, now: datetime, take: Take = bounces.take) -> int:
+    """Take what lies in the mailbox; return how many messages were ours."""
+    box = parse(url)
+    return (by_imap if box.scheme.startswith("imap") else by_pop3)(box, now, take)
+
+
+def by_imap(box: Box, now: datetime, take: Take) -> int:
+    done = 0
+    with imap(box) as server:
+        _ok, found = server.uid("SEARCH", "UNSEEN UNDELETED")
+        for uid in (found[0] or b"").split()[:MOST]:
+            # Fetched without a trace: whatever happens until the commit, the next round finds it again.
+            _ok, data = server.uid("FETCH", uid.decode(), f"(BODY.PEEK[]<0.{LONGEST}>)")
+            raw = next((piece[1] for piece in data if isinstance(piece, tuple)), None)
+            if raw is None:
+                continue
+            ours = take(raw, now) != bounces.UNPLACED
+            server.uid("STORE", uid.decode(), "+FLAGS.SILENT", r"(\Deleted)" if ours else r"(\Seen)")
+            done += ours
+        server.expunge()
+    return done
+
+
+@contextmanager
+def imap(box: Box) -> Iterator[imaplib.IMAP4]:
+    if box.scheme == "imaps":
+        context = ssl.create_default_context()
+        server: imaplib.IMAP4 = imaplib.IMAP4_SSL(box.host, box.port, ssl_context=context, timeout=SECONDS)
+    else:
+        server = imaplib.IMAP4(box.host, box.port, timeout=SECONDS)
+    with server:
+        server.login(box.user, box.password)
+        folder = re.sub(r'(["\\])', r"\\\1", box.folder)
+        answer, data = server.select(f'"{folder}"')
+        if answer != "OK":
+            raise imaplib.IMAP4.error(f"the folder {box.folder} cannot be opened: {data!r}")
+        yield server
+
+
+def by_pop3(box: Box, now: datetime, take: Take) -> int:
+    done = 0
+    with pop3(box) as server:
+        number, _size = server.stat()
+        # The newest first: what is none of ours stays, and must not keep the others waiting.
+        for index in range(number, max(number - MOST, 0), -1):
+            _answer, lines, _octets = server.retr(index)
+            if take(b"\r\n".join(lines) + b"\r\n", now) != bounces.UNPLACED:
+                server.dele(index)
+                done += 1
+    return done
+
+
+@contextmanager
+def pop3(box: Box) -> Iterator[poplib.POP3]:
+    if box.scheme == "pop3s":
+        server: poplib.POP3 = poplib.POP3_SSL(box.host, box.port, timeout=SECONDS, context=ssl.create_default_context())
+    else:
+        server = poplib.POP3(box.host, box.port, timeout=SECONDS)
+    try:
+        server.user(box.user)
+        server.pass_(box.password)
+        yield server
+    finally:
+        # Without QUIT nothing is deleted (RFC 1939): then it is taken again, which changes nothing.
+        try:
+            server.quit()
+        except (OSError, poplib.error_proto):
+            server.close()

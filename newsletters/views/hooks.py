@@ -1,0 +1,62 @@
+"""The addresses that mail providers call, at /hooks/PROVIDER/tracking/ and /hooks/PROVIDER/inbound/: anymail's views.
+
+Only what is signed counts. anymail refuses a wrong signature itself; a provider that signs nothing must show
+ANYMAIL_WEBHOOK_SECRET, and without one its address does not exist.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from anymail import urls as anymail_urls
+from anymail.exceptions import AnymailInsecureWebhookWarning
+from anymail.signals import inbound, tracking
+from django.core.exceptions import ImproperlyConfigured
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods
+
+from newsletters.bounces import events
+
+tracking.connect(events.happened, dispatch_uid="newsletters.bounces")
+inbound.connect(events.received, dispatch_uid="newsletters.bounces")
+
+
+def closed(view: Any) -> bool:
+    """Tell whether nothing proves who calls an address: its key is missing, or the package it needs."""
+    try:
+        made = view.view_class(**view.view_initkwargs)
+    except (ImproperlyConfigured, ImportError, AnymailInsecureWebhookWarning):
+        return True
+    return bool(made.warn_if_no_basic_auth and not made.basic_auth)
+
+
+def guarded(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Let a call through to anymail where something proves who calls."""
+
+    @csrf_exempt
+    @require_http_methods(["GET", "HEAD", "POST"])
+    def hook(request: HttpRequest, **parts: Any) -> HttpResponse:
+        if closed(view):
+            raise Http404
+        try:
+            return view(request, **parts)
+        except ImproperlyConfigured:
+            # Some look for their key only when they are called.
+            raise Http404 from None
+
+    return hook
+
+
+def hooks() -> Iterable[URLPattern]:
+    for one in anymail_urls.urlpatterns:
+        address = str(one.pattern).removeprefix("^").removesuffix("$")
+        provider = address.partition("/")[0]
+        if provider == "sendinblue":
+            # Brevo's former name, which anymail warns of.
+            continue
+        if "(" not in address:
+            yield path(f"hooks/{address}", guarded(one.callback), name=one.name)
+        else:
+            for tail in ("inbound", "inbound_mime"):
+                yield path(f"hooks/{provider}/{tail}/", guarded(one.callback), name=f"{provider}_{tail}")
