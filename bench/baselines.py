@@ -84,7 +84,7 @@ def task_per_message() -> Callable[[str], None]:
     # Celery's own defaults
     app = Celery("baseline", broker=os.environ["REDIS_URL"])
 
-    @app.task(name="send_one")  # type: ignore[untyped-decorator]
+    @app.task(name="send_one")
     def send_one(address: str, subject: str) -> None:
         EmailMultiAlternatives(subject, "Une ligne.\n" * 40 + "Fin.", "maud@lepasdujour.example", [address]).send()
 

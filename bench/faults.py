@@ -15,7 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import servers
-from bench.drill import CONNECTIONS, KINDS, WORKERS, Count
+from bench.drill import CONNECTIONS, WORKERS, Count
+from bench.drilled import KINDS
 from bench.table import heading
 
 

@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import ground, servers
 from bench.crew import Crew
-from bench.drill import CONNECTIONS, Ours
+from bench.drill import CONNECTIONS
+from bench.drilled import Ours
 from bench.table import heading
 
 SERVICES = ("database", "broker", "mail")

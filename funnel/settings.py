@@ -133,7 +133,12 @@ if database.get("ENGINE") == "django.db.backends.sqlite3":
     }
 elif database.get("ENGINE") == "django.db.backends.postgresql":
     # A host that vanished, or a process stopped in its sleep, must neither wait for hours nor keep others waiting.
-    patience = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    patience: dict[str, Any] = {
+        "connect_timeout": 10,
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+    }
     patience |= {"tcp_user_timeout": 60_000, "options": "-c idle_in_transaction_session_timeout=2min"}
     database["OPTIONS"] = patience | database.get("OPTIONS", {})
 else:
