@@ -146,12 +146,15 @@ class Hosts(Ours):
         cut_at = time.monotonic()
         time.sleep(1)
         stuck = sum(self.of("one"))
-        while self.open() and time.monotonic() - cut_at < 40:
+        left, moved_at = self.open(), cut_at
+        while left and time.monotonic() - moved_at < 30:
             if service != "broker":
                 # Five minutes pass for a lease, eleven for a hand-off.
                 self.held(*self.crews["one"].pids)
             time.sleep(0.5)
-        left, still = self.open(), sum(self.of("one"))
+            if (now := self.open()) != left:
+                left, moved_at = now, time.monotonic()
+        still = sum(self.of("one"))
         self.network.mend(service, "one")
         # TCP waits at most as long again before it tries once more.
         time.sleep(time.monotonic() - cut_at + 1)
@@ -191,6 +194,8 @@ def main() -> None:
     wanted = parser.parse_args()
     if why := able():
         sys.exit(why)
+    # Whatever ends this, the namespaces go.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(heading("two worker hosts, one host each for PostgreSQL, broker and mail"), flush=True)
     with servers.place() as folder, Network().laid() as network:
         drill = Hosts(wanted.readers, wanted.seed, folder, network)
