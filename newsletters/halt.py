@@ -113,7 +113,8 @@ def _rows(issue: Issue) -> Any:
 
 
 def _values(issue: Issue, now: datetime) -> dict[str, Any]:
-    return {"issue": issue.pk, "now": connection.ops.adapt_datetimefield_value(now)}
+    at = connection.ops.adapt_datetimefield_value(now)
+    return {"publication": issue.publication_id, "issue": issue.pk, "now": at}
 
 
 def _lock(halt: Halt) -> Issue:

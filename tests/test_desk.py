@@ -87,6 +87,7 @@ def test_who_makes_a_publication_owns_it(client: Client, db: None, now: Any) -> 
         "reply_to": "a@a.example",
         "postal_address": "X",
         "returning": "again",
+        "when_uncertain": "never",
     }
     of |= {"weekdays": "1234567", "late_until": "22:00", "show_streak": "on"}
 
