@@ -255,7 +255,8 @@ class OutgoingQuerySet(models.QuerySet[Any]):
         with transaction.atomic():
             for how, share in groupby(sorted(ended, key=lambda end: end[1:]), key=lambda end: end[1:]):
                 self.settle([end.pk for end in share], owner, now, *how)
-            mine = self.filter(pk__in=keys, owner=owner)
+            # Keys are asked for once in a statement: SQLite tries each of one list with each of another.
+            mine = self.filter(owner=owner)
             still = mine.filter(self.still_wanted(), state=State.LEASED, leased_until__gt=Now(), late_until__gt=now)
             for revision in set(revisions):
                 same = [key for key, one in zip(keys, revisions, strict=True) if one == revision]
@@ -263,7 +264,7 @@ class OutgoingQuerySet(models.QuerySet[Any]):
                 still.filter(pk__in=same).update(
                     state=State.HANDOFF, handoff_at=now, leased_until=Now() + REPLY_WAIT, **made
                 )
-            return set(mine.filter(state=State.HANDOFF).values_list("pk", flat=True))
+            return set(mine.filter(pk__in=keys, state=State.HANDOFF).values_list("pk", flat=True))
 
     def still_wanted(self) -> Q:
         return Q()

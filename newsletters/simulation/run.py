@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from newsletters import clock, invariants, notices, planning, promise, sending
 from newsletters.invariants import Struck
-from newsletters.models import Clock, Day, Delivery, Letter
+from newsletters.models import Clock, Day, Delivery, Letter, Relay
 from newsletters.models.delivery import LEASE, OPEN, WAITING, State
 from newsletters.simulation.faults import KILLS_PLANNER, STOPS_SENDER, Faults, Killed
 from newsletters.simulation.witness import Witness
@@ -100,8 +100,10 @@ class Simulation:
         """Return when a beat comes that has something to do."""
         waiting = (table.objects.filter(state__in=WAITING) for table in (Delivery, Letter))
         moments = [Clock.objects.aggregate(at=Min("next_at"))["at"]]
+        rests = Relay.objects.aggregate(until=Min("resting_until"))["until"] or self.start
         for rows in waiting:
-            moments += rows.aggregate(at=Min("try_at"), end=Min("late_until")).values()
+            next_one = rows.aggregate(at=Min("try_at"), end=Min("late_until"))
+            moments += [next_one["at"] and max(next_one["at"], rests), next_one["end"]]
         soonest = min(moment for moment in moments if moment) - self.shift
         earliest = max(soonest, self.now, self.asleep)
         beats = -(-(earliest - self.start) // BEAT)
