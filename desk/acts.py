@@ -60,6 +60,15 @@ def cover(publication: Publication, first: date, last: date) -> Break:
     return rest
 
 
+@transaction.atomic
+def announce(rest: Break) -> None:
+    """Promise nothing on the dates of a break, and tell the readers, once."""
+    Publication.objects.select_for_update().get(pk=rest.publication_id)
+    same = Break.objects.filter(publication=rest.publication, kind=rest.kind, first=rest.first, last=rest.last)
+    if not same.exists():
+        rest.save()
+
+
 def bring_in(publication: Publication, cleaned: dict[str, Any], guard: Guard | None = None) -> tuple[Report, int]:
     """Import articles and queue the issues made of them; return the report and how many are queued.
 

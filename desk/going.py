@@ -158,14 +158,13 @@ def state(publication: Any, going: Going, now: datetime, struck: list[Any]) -> s
         return "rest"
     if going.day and publication.halted and publication.halted == going.day.issue_id:
         return "stopped"
+    due_at = publication.window(going.date, publication.zone)[0]
     if going.day is None:
-        promised = publication.promise_from(going.date, publication.zone)[0] == going.date
-        return "alone" if not struck else "before" if promised else "none"
+        return unplanned(publication, going.date, now <= due_at + SLOW) if struck else "alone"
     if not going.expected:
         return "alone"
     if going.missed["dry"] and not going.sent and not going.to_come:
         return "dry"
-    due_at = publication.window(going.date, publication.zone)[0]
     if going.moving and not going.ended and now > due_at + SLOW:
         return "late"
     if going.moving:
@@ -175,3 +174,10 @@ def state(publication: Any, going: Going, now: datetime, struck: list[Any]) -> s
 
 def resting(publication: Publication, day: date) -> list[Break]:
     return [rest for rest in publication.breaks.all() if rest.first <= day <= rest.last]
+
+
+def unplanned(publication: Any, day: date, early: bool) -> str:
+    """Return the word for a date that no clock has struck: nothing was promised, it is early, or nobody works."""
+    if publication.promise_from(day, publication.zone)[0] != day:
+        return "none"
+    return "before" if early else "late"

@@ -84,7 +84,7 @@ def announce(request: HttpRequest, publication: Any) -> HttpResponse:
     if not form.is_valid():
         context = {"publication": publication, "form": form}
         return render(request, "desk/break.html", context, status=422 if form.is_bound else 200)
-    form.rest.save()
+    acts.announce(form.rest)
     eve = dates.day(notices.eve(form.rest), translation.get_language() or "en")
     words = spoken(form.rest.first, form.rest.last) | {"eve": eve}
     text = _("No email from %(first)s to %(last)s. Your readers are told with the email of %(eve)s.")

@@ -14,7 +14,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 
 from newsletters import alarm_words, clock, destinations, runway, shortfall
 from newsletters.figures import THEIRS
-from newsletters.models import Alarm, Delivery, Halt, Publication, Rehearsal, Tally
+from newsletters.models import Alarm, Clock, Delivery, Halt, Publication, Rehearsal, Subscriber, Tally
 from newsletters.models.delivery import OPEN, State
 from newsletters.models.subscriber import keyed_hash
 from newsletters.promise import ROUND
@@ -36,12 +36,13 @@ Counts = dict[tuple[int, date], dict[str, int]]
 
 
 def tick(now: datetime) -> None:
-    """Look for sendings that have not started; an idle tick asks two questions of small indexes."""
+    """Look for sendings that have not started; an idle tick asks three questions of small indexes."""
     waiting = Tally.objects.filter(
         state__in=OPEN, due_at__lte=now - START_WITHIN, due_at__gt=now - LASTS, until__gt=now
     )
     same = started(**{name: OuterRef(name) for name in ("publication", "date", "due_at")})
     late = counted(waiting.exclude(Exists(same))) if waiting.exists() else {}
+    late |= unplanned(now)
     for (pk, day), states in late.items():
         if not raised(pk, "not_started", day):
             publication = Publication.objects.get(pk=pk)
@@ -49,6 +50,16 @@ def tick(now: datetime) -> None:
             raise_alarm(publication, "not_started", day, words, now)
     known = [alarm for alarm in standing(now).filter(cause="not_started") if key(alarm) not in late]
     clear([alarm for alarm in known if started(publication=alarm.publication_id, date=alarm.date).exists()], now)
+
+
+def unplanned(now: datetime) -> Counts:
+    """Return the readers whose hour has struck without anything being planned: each claim of their clock failed."""
+    counts: Counts = defaultdict(lambda: defaultdict(int))
+    for row in Clock.objects.filter(next_at__lte=now - START_WITHIN, next_at__gt=now - LASTS):
+        readers = Subscriber.objects.mailable().filter(publication=row.publication_id, zone=row.zone).count()
+        if readers:
+            counts[row.publication_id, row.next_date][State.PLANNED] += readers
+    return counts
 
 
 def started(**where: Any) -> QuerySet[Tally]:

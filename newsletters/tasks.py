@@ -23,6 +23,8 @@ from newsletters.models.delivery import State
 
 log = logging.getLogger(__name__)
 
+# How many processes a tick sets to work, on whatever hosts. One that sends already only passes the wake-up on.
+CREW = 16
 # One byte of memory that forked children share: Celery's prefork pool tells the parent alone that it is to stop.
 _stopping = mmap.mmap(-1, 1)
 
@@ -63,7 +65,7 @@ def tick() -> None:
     sending.sweep(now)
     guarded(stuck.by_choice, now)
     if sending.waiting(now):
-        drain.delay()
+        drain.delay(CREW)
     keep_watch(now, plans)
 
 
@@ -116,8 +118,10 @@ def guarded(part: Callable[..., object], *facts: Any) -> None:
 
 
 @shared_task
-def drain() -> None:
-    """Send what is due for a minute, then make room and come back for the rest."""
+def drain(others: int = 0) -> None:
+    """Send what is due for a minute, then make room and come back for the rest; first wake so many others."""
+    if others and sending.waiting(timezone.now()):
+        drain.delay(others - 1)
     with unhurried() as stopping:
         done = sending.drain(stopping=stopping)
         # Where nothing but delays came of it, the next tick is early enough.

@@ -188,6 +188,18 @@ def test_a_new_promise_sets_the_clocks(boss: Client, publication: Publication, r
     assert clock.next_date.isoweekday() in {1, 3, 5}
 
 
+def test_with_fewer_days_digests_move_to_one_that_is_promised(
+    boss: Client, publication: Publication, reader: Reader
+) -> None:
+    sunday, weekend = reader(digest_on=7), reader("bob@example.com", weekdays="67")
+
+    boss.post(of(publication, "change", publication.pk), publication_form(publication, weekdays="12345"))
+
+    sunday.refresh_from_db()
+    weekend.refresh_from_db()
+    assert (sunday.digest_on, weekend.weekdays) == (1, "")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"slug": "admin"}, {"slug": "data"}, {"zone": "Mars/X"}, {"hour": "23:00"}, {"weekdays": "8"}, {"name": "a\nb"}],

@@ -107,6 +107,17 @@ def test_a_sending_that_has_not_started_after_ten_minutes(waiting: list[Delivery
     assert "/desk/pas/#now" in alarm.text
 
 
+def test_a_day_that_nobody_could_plan(publication: Publication, reader: Reader) -> None:
+    reader(now=MONDAY - timedelta(hours=12))
+    look(MONDAY + 9 * MINUTE)
+    early = causes()
+    look(MONDAY + 10 * MINUTE)
+
+    assert early == []
+    assert ("not_started", False) in causes()
+    assert "1 lecteur attend depuis 7" in Alarm.objects.get(cause="not_started").text
+
+
 def test_it_is_over_when_the_first_has_left(waiting: list[Delivery]) -> None:
     look(MONDAY + 10 * MINUTE)
 
@@ -362,7 +373,7 @@ def test_an_address_of_no_known_kind_is_refused_when_saving(publication: Publica
 def awake(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Stand in for the broker: wake-ups are noted, and carried out by nobody."""
     called: list[str] = []
-    monkeypatch.setattr(tasks.drain, "delay", lambda: called.append("drain"))
+    monkeypatch.setattr(tasks.drain, "delay", lambda others: called.append("drain"))
     monkeypatch.setattr(tasks.tell, "delay", lambda: called.append("tell"))
     return called
 

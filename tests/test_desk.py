@@ -204,6 +204,14 @@ def test_it_has_not_started(desk: Client, publication: Publication, reader: Read
     assert "Today’s email has not started." in look(desk)
 
 
+def test_nobody_plans(desk: Client, publication: Publication, reader: Reader, now: Any) -> None:
+    daily_queue(publication, 2)
+    reader(now=NOW - timedelta(days=1))
+    now(NOW + timedelta(hours=5))
+
+    assert "Today’s email has not started." in look(desk)
+
+
 def test_before_its_hour(desk: Client, publication: Publication, reader: Reader, now: Any) -> None:
     daily_queue(publication, 2)
     reader(now=NOW - timedelta(days=1))

@@ -57,6 +57,7 @@ def test_it_announces_a_break(desk: Client, publication: Publication) -> None:
 
     assert wrong.status_code == 422
     assert "Choose a later last day." in wrong.content.decode()
+    desk.post("/desk/pas/break/", {"first": "2026-11-26", "last": "2026-11-30"})
     assert "No email from Thursday 26 November to Monday 30 November." in right.content.decode()
     assert Break.objects.get().kind == "silence"
 

@@ -266,3 +266,12 @@ def test_when_fewer_days_are_promised_nobody_is_left_without(publication: Public
     weekly.refresh_from_db()
     own.refresh_from_db()
     assert (weekly.digest_on, own.weekdays) == (1, "")
+
+
+def test_who_starts_again_has_one_a_day_again(reader: Reader) -> None:
+    alice = reader(now=datetime(2026, 3, 2, tzinfo=UTC), digest_on=7)
+    alice.leave(datetime(2026, 3, 9, tzinfo=UTC))
+    alice.start(datetime(2026, 6, 1, tzinfo=UTC))
+
+    alice.refresh_from_db()
+    assert (alice.status, alice.digest_on) == ("active", None)

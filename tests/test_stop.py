@@ -28,6 +28,7 @@ for reader in Subscriber.objects.bulk_create(readers):
     Delivery.objects.create(local_date=now.date(), subscriber=reader, publication=pas, issue=issue, way="daily",
         due_at=now, try_at=now, late_until=now + timedelta(hours=5))
 """
+TICK = "from newsletters import tasks; tasks.tick()"
 WAKE = "from newsletters import tasks; tasks.drain.delay()"
 
 
@@ -56,6 +57,25 @@ def test_sigterm_ends_a_send_between_two_groups(
     states = ends(tmp_path / "db.sqlite3")
     assert states == {"sent": len(server.texts), "planned": READERS - len(server.texts)}
     assert 20 < len(server.texts) < READERS
+
+
+@pytest.mark.sqlite
+@pytest.mark.timeout(240)
+def test_one_tick_sets_every_process_to_work(tmp_path: Path, wire: Callable[..., WireServer]) -> None:
+    server = wire(wait={"dot": 0.05})
+    env = environment(tmp_path, MAIL_URL=f"{server.url}?connections=4")
+    for command in (["migrate", "--verbosity", "0"], ["shell", "-c", PREPARE], ["shell", "-c", TICK]):
+        done = manage(tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+    worker = [sys.executable, "-m", "celery", "-A", "funnel", "--quiet", "--skip-checks", "worker", "--pool", "prefork"]
+    worker += ["--concurrency", "2", "--loglevel", "WARNING", "--without-gossip"]
+
+    with started(worker, tmp_path / "worker.log", env) as process:
+        wait_until(lambda: len(server.chunks) == 2 * 4)
+        process.terminate()
+        process.wait(20)
+
+    assert ends(tmp_path / "db.sqlite3")["sent"] == len(server.texts)
 
 
 def children(pid: int) -> list[int]:

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from newsletters import pace
 from newsletters import reserve as results
 from newsletters.admin.base import LedgerAdmin, RoomAdmin
 from newsletters.models import Clock, Entry, Heartbeat, Member, Publication, Relay, Series
@@ -37,6 +38,7 @@ class PublicationAdmin(RoomAdmin):
             Member.objects.create(publication=obj, user=request.user)
         if change and PROMISE & set(form.changed_data):
             Clock.objects.reset(obj, timezone.now())
+            pace.fit(obj)
 
 
 @admin.register(Member)

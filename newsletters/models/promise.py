@@ -33,6 +33,7 @@ class ClockManager(models.Manager["Clock"]):
 
         No date is struck twice and none is lost: where today's new hour has passed already, today is struck at once.
         """
+        self.ensure(publication, publication.zone, now)
         for row in self.filter(publication=publication):
             first = clock.local_date(now, row.zone)
             if row.last_date:

@@ -110,9 +110,12 @@ class Subscriber(models.Model):
             resumes = began and self.publication.returning == Publication.Returning.RESUME
             self.status, self.paused_until, self.left_at = self.Status.ACTIVE, None, None
             if not resumes:
+                if began:
+                    self.weekdays, self.digest_on, self.catching_up = "", None, False
                 self.member_since = now
                 self.walks.filter(ended_at=None).update(ended_at=now)
-            self.save(update_fields=["status", "member_since", "paused_until", "left_at"])
+            pace = ["weekdays", "digest_on", "catching_up"]
+            self.save(update_fields=["status", "member_since", "paused_until", "left_at", *pace])
             if series and not resumes:
                 Walk.objects.create(subscriber=self, series=series, started_at=now)
             Suppression.objects.lift(self, now)
