@@ -393,7 +393,10 @@ def test_a_database_that_goes_away_leaves_no_doubt(planned: Any, smtp: MailServe
     def cut() -> bool:
         if next(turns) in {5, 12, 20}:
             with psycopg.connect(**{name: parameters[name] for name in ("host", "port", "user", "dbname")}) as other:
-                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+                other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                )
         return False
 
     for _ in range(10):
