@@ -49,9 +49,14 @@ class Deaf:
                 client, _address = self.listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self.there)
-            threading.Thread(target=self.pass_on, args=(client, server), daemon=True).start()
-            threading.Thread(target=self.pass_on, args=(server, client, self.deaf), daemon=True).start()
+            threading.Thread(target=self.converse, args=(client,), daemon=True).start()
+
+    def converse(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self.there) as server:
+            up = threading.Thread(target=self.pass_on, args=(client, server), daemon=True)
+            up.start()
+            self.pass_on(server, client, self.deaf)
+            up.join()
 
     def pass_on(self, one: socket.socket, other: socket.socket, stop: Callable[[], bool] = lambda: False) -> None:
         try:
