@@ -80,7 +80,7 @@ def too_soon() -> QuerySet[Delivery]:
         subscriber_id=OuterRef("subscriber_id"),
         state__in=HAD,
         # Date by date, so that the key finds each of them.
-        local_date__in=[OuterRef("local_date") + timedelta(days=days) for days in (-2, -1, 1)],
+        local_date__in=[OuterRef("local_date") + timedelta(days=days) for days in (-2, -1, 1, 2)],
         handoff_at__gt=OuterRef("due_at") - cascade.TOO_SOON,
         handoff_at__lte=OuterRef("handoff_at"),
     )

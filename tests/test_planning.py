@@ -289,6 +289,19 @@ def test_a_move_within_twelve_hours_skips_a_day_and_misses_none(queue: Series, r
     assert (row.state, row.reason) == (State.SKIPPED, "moved")
 
 
+def test_a_move_to_the_other_end_of_the_earth_counts_the_hours_and_not_the_dates(queue: Series, reader: Reader) -> None:
+    alice = reader(now=MONDAY, zone="Pacific/Honolulu")
+    planning.tick(MONDAY + timedelta(hours=11))
+    in_the_evening = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)  # Monday, 20:00 in Honolulu
+    Delivery.objects.update(state=State.SENT, handoff_at=in_the_evening)
+
+    alice.move("Pacific/Kiritimati", in_the_evening)
+    planning.tick(in_the_evening + timedelta(hours=11))
+
+    rows = Delivery.objects.order_by("local_date").values_list("local_date", "state", "reason")
+    assert list(rows) == [(date(2026, 11, 23), State.SENT, ""), (date(2026, 11, 25), State.SKIPPED, "moved")]
+
+
 def test_dates_covered_by_the_reserve_take_nothing_from_the_queue(
     publication: Publication, queue: Series, reader: Reader
 ) -> None:
