@@ -87,7 +87,7 @@ def again(rows: Iterable[Row], now: datetime) -> State:
             end = State.PLANNED
         else:
             mine(row).update(state=State.FAILED, reason="lost", settled_at=now, leased_until=None)
-        if isinstance(row, Delivery) and row.entry_id:
+        if isinstance(row, Delivery) and row.way == Delivery.Way.SEQUENCE:
             policy.step_back(row)
     return end
 
