@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 from django.db import connection
 
-from newsletters import planning
+from newsletters import planning, sending, stuck
 from newsletters import queue as queue_days
 from newsletters.models import Break, Clock, Delivery, Issue, Publication, Series, Subscriber, Text, Walk
 from newsletters.models.delivery import State
@@ -273,6 +273,19 @@ def test_several_walks_are_walked_one_after_another(publication: Publication, se
         send_all(MONDAY)
 
     assert [subject for subject, _ in had(alice)] == ["s1", "s2", "s3", "t1"]
+
+
+def test_a_step_that_turns_out_to_be_lost_is_owed_the_next_day(sequence: Series, reader: Reader) -> None:
+    alice = reader(now=SUNDAY_NOON)
+    planning.tick(MONDAY)
+    # A worker died between the hand-off and the server's reply.
+    Delivery.objects.update(state=State.HANDOFF, handoff_at=MONDAY, leased_until=datetime(2026, 1, 1, tzinfo=UTC))
+    sending.sweep(MONDAY + timedelta(hours=1))
+
+    stuck.again(stuck.uncertain(), MONDAY + timedelta(hours=20))
+    planning.tick(MONDAY + ONE_DAY)
+
+    assert had(alice) == [("s1", "sequence"), ("s1", "sequence")]
 
 
 def test_a_move_within_twelve_hours_skips_a_day_and_misses_none(queue: Series, reader: Reader) -> None:
