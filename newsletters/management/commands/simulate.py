@@ -20,6 +20,7 @@ from newsletters import promise
 from newsletters.models import Day
 from newsletters.simulation.run import Simulation
 
+# So many broken invariants are told while the days go by; at the end, all are.
 SHOWN = 20
 # The ledger of so many days is printed day by day.
 SPAN = 62
@@ -60,7 +61,7 @@ class Command(BaseCommand):
         self.stderr.flush()
 
     def ledger(self) -> None:
-        """Print each date; of more than two months, each month, and the dates on which the promise was not kept."""
+        """Print each date, or each month where there are many."""
         days = list(Day.objects.order_by("date").prefetch_related("corrections"))
         spans = [[day] for day in days] if len(days) <= SPAN else by_month(days)
         heads = ["date" if len(days) <= SPAN else "month", *FIGURES, "kept", "not kept"]
@@ -86,7 +87,7 @@ class Command(BaseCommand):
         idle = simulation.faults.never_landed()
         for kind in idle:
             self.stdout.write(f"This fault never landed: {kind}. Give more days or subscribers.")
-        for line in list(simulation.broken)[:SHOWN]:
+        for line in simulation.broken:
             self.stdout.write(line)
         self.stdout.write(f"{len(simulation.broken)} broken invariants")
         if simulation.broken or idle:
