@@ -13,7 +13,7 @@ CHANCES = {
     "worker killed before the hand-off": 0.001,
     "worker killed between hand-off and dot": 0.005,
     "worker killed between dot and settling": 0.005,
-    "worker killed after settling": 0.005,
+    "worker killed while staging the next": 0.005,
     "worker killed at any statement": 0.005,
     "database lost while sending": 0.005,
     "planner killed in its transaction": 0.01,

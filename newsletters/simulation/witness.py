@@ -54,7 +54,7 @@ class Connection:
     def stage(self, message: Message) -> Outcome | None:
         if self.witness.away:
             raise Unreachable("Connection refused")
-        if self.served and self.strike("worker killed after settling"):
+        if self.served and self.strike("worker killed while staging the next"):
             raise Killed
         if self.strike("worker killed before the hand-off"):
             raise Killed
@@ -96,5 +96,5 @@ class Connection:
 
     def close(self) -> None:
         self.staged = {}
-        if self.served and self.strike("worker killed after settling"):
+        if self.served and self.strike("worker killed while staging the next"):
             raise Killed
