@@ -162,12 +162,15 @@ class Sender:
     def write(self, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime) -> set[Any]:
         """Commit; return the keys that passed."""
         plain = not any(unusual(row, outcome) for row, outcome in ended) and len({type(key) for key in keys}) < 2
+        # Whose address has just turned out to be dead is handed nothing in the same commit.
+        rounds = [([], ended), (keys, [])] if any_refused(ended) else [(keys, ended)]
         passed: set[Any] = set()
         with nullcontext() if plain else transaction.atomic():
-            for table, kind in lanes():
-                mine = [key for key in keys if isinstance(key, kind)]
-                share = [(row, outcome) for row, outcome in ended if isinstance(row.pk, kind)]
-                passed |= self.exchange(table, mine, share, now)
+            for some, ends in rounds:
+                for table, kind in lanes():
+                    mine = [key for key in some if isinstance(key, kind)]
+                    share = [(row, outcome) for row, outcome in ends if isinstance(row.pk, kind)]
+                    passed |= self.exchange(table, mine, share, now)
         return passed
 
     def rescue(self, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime) -> None:
@@ -284,6 +287,10 @@ def unusual(row: Any, outcome: Outcome) -> bool:
     if outcome.state in {State.RETRY, State.PLANNED, State.FAILED}:
         return True
     return isinstance(row, Claim) and row.way == Delivery.Way.SEQUENCE
+
+
+def any_refused(ended: list[tuple[Any, Outcome]]) -> bool:
+    return any(outcome.state == State.FAILED for _row, outcome in ended)
 
 
 def clean(reply: str) -> str:

@@ -12,6 +12,7 @@ import time_machine
 from django.test import Client
 from django.urls import get_resolver
 
+from newsletters.claims import End
 from newsletters.models import Bounce, Delivery, Letter, Stop, Subscriber
 from newsletters.models.delivery import State
 from tests import mails
@@ -99,7 +100,7 @@ def test_an_event_may_come_before_our_own_settling(sent: Send) -> None:
 
     post("mailgun/tracking", mailgun(message_id(alice), **DEAD))
     if row_before.owner:
-        Delivery.objects.settle([row_before.pk], row_before.owner, MONDAY, State.SENT)
+        Delivery.objects.hand_off([], row_before.owner, MONDAY, [End(row_before.pk, State.SENT)])
 
     assert look(alice) == ("bounced", ["dead"], State.FAILED)
 

@@ -14,7 +14,7 @@ from django.db import connection, connections
 from newsletters import figures, letters, planning, sender, sending
 from newsletters.models import Delivery, Issue, Letter, Publication, Relay, Series, Subscriber
 from newsletters.models.delivery import State
-from newsletters.transports import Message, connect, line
+from newsletters.transports import Message, Outcome, connect, line
 from tests.conftest import Reader
 from tests.processes import wait_until
 from tests.servers import MailServer
@@ -428,3 +428,37 @@ def test_four_workers_send_each_email_once(planned: Any, smtp: MailServer) -> No
 
     assert sum(end.get("sent", 0) for end in ended) == 100
     assert len({one.recipients[0] for one in smtp.received}) == len(smtp.received) == 100
+
+
+class Fickle:
+    """A server that refuses the first address it is given, and takes the same one afterwards."""
+
+    group = 50
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.taken: set[Any] = set()
+
+    def stage(self, message: Message) -> Outcome | None:
+        self.asked += 1
+        return Outcome("failed", "address", "550 5.1.1 No such user") if self.asked == 1 else None
+
+    def hand_off(self, keys: set[Any]) -> dict[Any, Outcome]:
+        self.taken |= keys
+        return {key: Outcome("sent", reply="250 2.0.0 OK") for key in keys}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def test_an_address_found_dead_is_handed_nothing_in_the_same_commit(planned: Any, publication: Publication) -> None:
+    (alice,) = planned()
+    welcome = Letter.Kind.WELCOME
+    letters.write(publication, welcome, alice.address, "1", language="fr", subscriber=alice, now=MONDAY)
+    server = Fickle()
+
+    sending.drain(lambda: MONDAY, way_out=lambda url: server)
+
+    alice.refresh_from_db()
+    assert (server.asked, server.taken) == (2, set())
+    assert (alice.status, the_row().state, the_row().reason) == ("bounced", State.SKIPPED, "bounced")
