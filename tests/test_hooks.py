@@ -141,6 +141,25 @@ def test_whoever_leaves_at_the_provider_has_left(sent: Send) -> None:
     assert look(alice) == ("unsubscribed", ["left"], State.SENT)
 
 
+@pytest.mark.parametrize("event", ["unsubscribe", "blocked"])
+def test_who_stands_on_the_list_of_a_provider_that_tracks_has_left(sent: Send, event: str) -> None:
+    """Brevo blocks whoever clicked the way out that it adds, and nothing of ours would reach them any more."""
+    (alice,) = sent()
+    told = {"event": event, "email": alice.address, "id": 7, "ts_epoch": 1700000000000, "message-id": "<x@y>"}
+
+    assert post("brevo/tracking", told | {"X-Mailin-custom": json.dumps({"message_id": message_id(alice)})}) == 200
+
+    assert look(alice) == ("unsubscribed", ["left"], State.SENT)
+
+
+def test_who_stands_on_another_providers_list_has_not(sent: Send) -> None:
+    (alice,) = sent()
+
+    post("mailgun/tracking", mailgun(message_id(alice), severity="permanent", reason="suppress-bounce"))
+
+    assert "left" not in look(alice)[1]
+
+
 def test_a_lack_of_proof_told_by_a_provider_stops_the_publication(sent: Send) -> None:
     (alice,) = sent()
     said: Any = {"message": "550-5.7.26 unauthenticated email is not accepted - gsmtp"}
