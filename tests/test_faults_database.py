@@ -182,6 +182,24 @@ def test_without_a_free_session_nothing_happens_and_then_all_is_sent(
     assert sending.drain(lambda: MONDAY) == {"sent": 5}
 
 
+def test_a_database_that_goes_away_leaves_no_doubt(planned: Any, smtp: MailServer) -> None:  # noqa: F811
+    planned(100)
+    connection.ensure_connection()
+    parameters, turns = connection.get_connection_params(), iter(range(1000))
+
+    def cut() -> bool:
+        if next(turns) in {5, 12, 20}:
+            with psycopg.connect(**{name: parameters[name] for name in ("host", "port", "user", "dbname")}) as other:
+                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        return False
+
+    for _ in range(10):
+        sending.drain(lambda: MONDAY, stopping=cut)
+
+    assert set(Delivery.objects.values_list("state", flat=True)) == {State.SENT}
+    assert len({one.recipients[0] for one in smtp.received}) == len(smtp.received) == 100
+
+
 def test_a_page_says_when_to_come_back_while_the_database_is_away(page: Any, client: Client) -> None:
     client.raise_request_exception = False
     known = dict(connection.settings_dict)
