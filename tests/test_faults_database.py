@@ -1,11 +1,14 @@
 """What a database can do to a sender in the middle of its work. On PostgreSQL, with processes of their own."""
 
+import logging
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -99,6 +102,8 @@ def drain_through(port: int) -> None:
 class Locked(Deadly):
     """A line at whose first message somebody else locks the rows."""
 
+    BEGIN = "SELECT 1 FROM newsletters_delivery FOR UPDATE"
+
     def __init__(self, way: Any) -> None:
         super().__init__(way, "never")
         self.holder: psycopg.Connection[Any] | None = None
@@ -107,8 +112,35 @@ class Locked(Deadly):
         if self.holder is None:
             self.holder = another_session()
             self.holder.execute("BEGIN")
-            self.holder.execute("SELECT 1 FROM newsletters_delivery FOR UPDATE")
+            self.holder.execute(self.BEGIN)
+            threading.Thread(target=self.go_on, args=(self.holder,), daemon=True).start()
         super().stage(message)
+
+    def go_on(self, holder: "psycopg.Connection[Any]") -> None:
+        """Do what the other one does while the hand-off waits: nothing."""
+
+
+class Crossed(Locked):
+    """The other one waits for a row that the hand-off holds, while the hand-off waits for its rows."""
+
+    # The planner of a hand-off takes the rows in the order of their keys.
+    BEGIN = "SELECT 1 FROM newsletters_delivery ORDER BY subscriber_id DESC LIMIT 1 FOR UPDATE"
+
+    def go_on(self, holder: "psycopg.Connection[Any]") -> None:
+        holder.execute("SET deadlock_timeout = '1min'")
+        time.sleep(0.5)
+        holder.execute("SELECT 1 FROM newsletters_delivery ORDER BY subscriber_id FOR UPDATE")
+        holder.execute("COMMIT")
+
+
+class Overtaken(Locked):
+    """The other one writes to a row that the hand-off waits for."""
+
+    BEGIN = "UPDATE newsletters_delivery SET reply = 'overtaken'"
+
+    def go_on(self, holder: "psycopg.Connection[Any]") -> None:
+        time.sleep(0.5)
+        holder.execute("COMMIT")
 
 
 def drain_impatiently(limit: str) -> None:
@@ -131,6 +163,38 @@ def test_a_statement_that_is_cut_off_is_made_up_for(
 
     assert sending.drain(lambda: MONDAY) == {"sent": 5}
     assert len(smtp.received) == 5
+
+
+def drain_against(other: type[Locked], setting: str, log: Path) -> None:
+    logging.getLogger("newsletters").addHandler(logging.FileHandler(log))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET {setting}")
+    sending.drain(lambda: MONDAY, way_out=lambda url: other(line(connect(url))))
+
+
+@pytest.mark.parametrize(
+    ("other", "setting", "said"),
+    [
+        (Crossed, "deadlock_timeout = '2s'", "deadlock detected"),
+        (Overtaken, "default_transaction_isolation = 'repeatable read'", "could not serialize access"),
+    ],
+)
+def test_a_hand_off_that_the_database_throws_out_is_made_again(
+    planned: Any,  # noqa: F811
+    smtp: MailServer,
+    tmp_path: Path,
+    other: type[Locked],
+    setting: str,
+    said: str,
+) -> None:
+    planned(3)
+
+    assert elsewhere(lambda: drain_against(other, setting, tmp_path / "log")) == 0
+
+    assert said in (tmp_path / "log").read_text()
+    sending.drain(lambda: MONDAY)
+    assert set(Delivery.objects.values_list("state", flat=True)) == {State.SENT}
+    assert len({one.recipients[0] for one in smtp.received}) == len(smtp.received) == 3
 
 
 def fall_asleep_in_a_lease() -> None:

@@ -61,3 +61,34 @@ def test_no_limits_raise_no_alarm(planned: Any, django_assert_num_queries: Any) 
         alarms.look_at_limits(MONDAY)
 
     assert not Alarm.objects.exists()
+
+
+def test_a_domain_that_takes_too_few_is_told_in_the_morning_too(
+    planned: Any,  # noqa: F811
+    reader: Reader,
+) -> None:
+    """Gmail may have 2 an hour here, from 7:00 until 22:00 and in Tahiti; 45 of ours are there."""
+    relay(domain_caps={"gmail.example": "2/h"})
+    reader("tahiti@gmail.example", zone="Pacific/Tahiti", now=MONDAY - 6 * HOUR)
+    planned(5, **{"gmail.example": 44})
+
+    alarms.look_at_limits(MONDAY)
+    told = Alarm.objects.get(cause="limit").text.replace("\u202f", " ")
+    relay(domain_caps={"gmail.example": "20/h"})
+    alarms.look_at_limits(MONDAY + timedelta(minutes=10))
+
+    # Half of two is kept for letters: one an hour, fifteen by the evening, and Tahiti's own day ends later.
+    assert "50, 29 " in told
+    assert Alarm.objects.get(cause="limit").cleared_at
+
+
+def test_a_domain_that_another_relay_takes_is_no_shortfall(
+    planned: Any,  # noqa: F811
+) -> None:
+    relay(domain_caps={"gmail.example": "2/h"})
+    Relay.objects.create(name="second", rank=1)
+    planned(1, **{"gmail.example": 44})
+
+    alarms.look_at_limits(MONDAY)
+
+    assert not Alarm.objects.exists()
