@@ -126,15 +126,14 @@ class Locked(Deadly):
 
 
 class Crossed(Locked):
-    """The other one waits for a row that the hand-off holds, while the hand-off waits for its rows."""
+    """The other one waits for a table that the hand-off holds, while the hand-off waits for its table."""
 
-    # The planner of a hand-off takes the rows in the order of their keys.
-    BEGIN = "SELECT 1 FROM newsletters_delivery ORDER BY subscriber_id DESC LIMIT 1 FOR UPDATE"
+    BEGIN = "LOCK TABLE newsletters_subscriber"
 
     def go_on(self, holder: "psycopg.Connection[Any]") -> None:
         holder.execute("SET deadlock_timeout = '1min'")
         time.sleep(0.5)
-        holder.execute("SELECT 1 FROM newsletters_delivery ORDER BY subscriber_id FOR UPDATE")
+        holder.execute("LOCK TABLE newsletters_delivery")
         holder.execute("COMMIT")
 
 

@@ -83,7 +83,7 @@ def newer(tmp_path: Path) -> Path:
 
 def at(checkout: Path, env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run a checkout's management command to its end."""
-    command = [sys.executable, checkout / "manage.py", *arguments]
+    command = [sys.executable, str(checkout / "manage.py"), *arguments]
     return subprocess.run(command, env=env, cwd=checkout, capture_output=True, text=True, timeout=120, check=False)
 
 
