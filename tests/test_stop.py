@@ -86,6 +86,27 @@ def test_sigterm_waits_for_a_mute_server_no_longer_than_ten_seconds(
 
 @pytest.mark.sqlite
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_send_in_the_foreground_ends_between_two_groups_too(
+    tmp_path: Path, wire: Callable[..., WireServer], number: signal.Signals
+) -> None:
+    server = wire(wait={"dot": 0.05})
+    env = environment(tmp_path, MAIL_URL=f"{server.url}?connections=4")
+    for command in (["migrate", "--verbosity", "0"], ["shell", "-c", PREPARE]):
+        done = manage(tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+
+    with started([sys.executable, "manage.py", "send_due"], tmp_path / "send.log", env) as process:
+        wait_until(lambda: len(server.texts) > 20)
+        process.send_signal(number)
+        process.wait(20)
+
+    assert ends(tmp_path / "db.sqlite3") == {"sent": len(server.texts), "planned": READERS - len(server.texts)}
+    assert 20 < len(server.texts) < READERS
+
+
+@pytest.mark.sqlite
+@pytest.mark.timeout(240)
 def test_one_tick_sets_every_process_to_work(tmp_path: Path, wire: Callable[..., WireServer]) -> None:
     server = wire(wait={"dot": 0.05})
     env = environment(tmp_path, MAIL_URL=f"{server.url}?connections=4")
