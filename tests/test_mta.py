@@ -85,7 +85,7 @@ def test_one_click_works_from_the_header_that_arrived(office: PostOffice, sent: 
     assert fields == {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
     parts = urlsplit(address[1])
     body: Any = dict([fields["List-Unsubscribe-Post"].split("=")])
-    sort = {} if form == "multipart" else {"content_type": "application/x-www-form-urlencoded"}
+    sort: Any = {} if form == "multipart" else {"content_type": "application/x-www-form-urlencoded"}
     stranger = Client(enforce_csrf_checks=True, headers={"host": parts.netloc})
     answer = stranger.post(parts.path, body if form == "multipart" else fields["List-Unsubscribe-Post"], **sort)
 
@@ -129,10 +129,10 @@ def judged(files: list[Path], place: Path) -> list[tuple[float, list[str]]]:
     texts = [b"From x@example.com Mon Nov 23 06:00:00 2026\n" + file.read_bytes() for file in files]
     box.write_bytes(b"\n".join(texts))
     # It trusts what comes from this machine, and readers' servers will not.
-    rules = ("score ALL_TRUSTED 0", "add_header all Says score=_SCORE_ _TESTSSCORES(,)_", "fold_headers 0")
+    rules = ("score ALL_TRUSTED 0", "add_header all Says score=_SCORE_ tests=_TESTS(,)_", "fold_headers 0")
     command = [spamassassin(), "--local", "--mbox", "--nocreate-prefs", *(f"--cf={rule}" for rule in rules), str(box)]
     run = subprocess.run(command, capture_output=True, check=True, env=os.environ | {"HOME": str(place), "LANG": "C"})
-    said = re.findall(r"(?m)^X-Spam-Says: score=(\S+) (.*)$", run.stdout.decode())
+    said = re.findall(r"(?m)^X-Spam-Says: score=(\S+) tests=(\S+)$", run.stdout.decode())
     return [(float(score), tests.split(",")) for score, tests in said]
 
 
@@ -163,5 +163,9 @@ def test_a_filter_has_nothing_to_say(
         while sending.drain(lambda: now):
             pass
     files = [office.files(address)[0] for address in addresses]
-    print(judged(files, tmp_path))
-    assert 0
+    found = judged(files, tmp_path)
+
+    assert len(found) == 10
+    assert max(score for score, _tests in found) <= 0.5
+    # That there is HTML, and that it is a list's.
+    assert {name for _score, tests in found for name in tests} == {"HTML_MESSAGE", "MAILING_LIST_MULTI"}
