@@ -141,7 +141,8 @@ def parameter(content_type: str, name: str) -> str:
 def pieces(body: bytes, boundary: str) -> tuple[list[bytes], bool]:
     """Cut a multipart body at its boundaries, and tell whether the last of them was there.
 
-    What stands before the first and after the last is dropped. A boundary that is announced and never comes is guessed: some servers write another one.
+    What stands before the first and after the last is dropped. A boundary that is announced and never comes is
+    guessed: some servers write another one.
     """
     if not boundary or b"--" + boundary.encode("utf-8", "replace") not in body:
         guessed = GUESS.search(body)
