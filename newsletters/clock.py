@@ -39,10 +39,12 @@ def local_date(moment: datetime, zone: str) -> date:
 def window(day: date, hour: time, late_until: time, zone: str) -> tuple[datetime, datetime]:
     """Return when a promise falls due on a date, and when it is too late for it, in UTC.
 
-    Where a gap pushes the promised hour past `late_until`, an hour is left.
+    Where a gap pushes the promised hour towards or past `late_until`, an hour is left; on no other day, or a promise
+    late in the evening would reach into the next date.
     """
-    due_at = instant(day, hour, zone)
-    return due_at, max(instant(day, late_until, zone), due_at + timedelta(hours=1))
+    due_at, over_at = instant(day, hour, zone), instant(day, late_until, zone)
+    pushed = due_at.astimezone(ZoneInfo(zone)).time() != hour
+    return due_at, max(over_at, due_at + timedelta(hours=1)) if pushed else over_at
 
 
 def next_promise(after: datetime, hour: time, weekdays: str, zone: str) -> tuple[date, datetime]:

@@ -1,14 +1,18 @@
 """What readers are told ahead: announcements in general, a break, a promise of more days; and its coming into force."""
 
+import logging
 import secrets
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import translation
 from django.utils.translation import gettext as _
 
 from newsletters import cascade, clock, dates, pace, queue
 from newsletters.models import Break, Clock, Issue, PromiseChange, Publication, Subscriber, Text
+
+log = logging.getLogger(__name__)
 
 A_WEEK = timedelta(days=7)
 # Where a date begins first
@@ -28,6 +32,7 @@ ANNOUNCE = f"""
       AND reader.member_since <= %(due_at)s AND NOT EXISTS (
         SELECT 1 FROM newsletters_delivery past
         WHERE past.issue_id = %(issue)s AND past.subscriber_id = reader.id)
+      AND NOT {cascade.had("%(issue)s")}
     ON CONFLICT DO NOTHING
 """
 
@@ -35,17 +40,21 @@ ANNOUNCE = f"""
 def tick(now: datetime) -> None:
     """Announce the breaks and the promises whose time has come, and bring into force the changes that are due."""
     soon = now.date() + timedelta(days=9)
-    for pk in Break.objects.filter(
+    silences = Break.objects.filter(
         kind=Break.Kind.SILENCE, announced_at=None, first__lte=soon, last__gte=now.date()
-    ).values_list("pk", flat=True):
-        announce_break(pk, now)
+    ).values_list("pk", flat=True)
     waiting = list(PromiseChange.objects.filter(applied_at=None, first__lte=soon))
-    for change in waiting:
-        if change.announced_at is None:
-            announce_change(change.pk, now)
-    for change in waiting:
-        if change.first <= now.date() + clock.ONE_DAY:
-            apply(change.pk, now)
+    acts: list[tuple[Callable[[int, datetime], bool], int]] = [(announce_break, pk) for pk in silences]
+    acts += [(announce_change, change.pk) for change in waiting if change.announced_at is None]
+    acts += [(apply, change.pk) for change in waiting if change.first <= now.date() + clock.ONE_DAY]
+    for act, pk in acts:
+        try:
+            act(pk, now)
+        except OperationalError:
+            raise
+        except Exception:
+            # Whatever is wrong with one publication must not keep the others waiting; the next tick tries again.
+            log.exception("A notice could not be given")
 
 
 def announce(issue: Issue, now: datetime, on: date | None = None, *, at_once: bool = False) -> int:

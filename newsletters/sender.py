@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import datetime, timedelta
@@ -11,10 +11,10 @@ from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from newsletters import bounces
+from newsletters import bounces, walks
 from newsletters.claims import Claim, End
 from newsletters.copies import Made, compose
-from newsletters.models import Delivery, Letter, Walk
+from newsletters.models import Delivery, Letter
 from newsletters.models.delivery import HAD, LEASE, OutgoingQuerySet, State
 from newsletters.supply import Supply
 from newsletters.transports import Line, Outcome, Unreachable
@@ -210,7 +210,7 @@ class Sender:
                 table.release([row.pk], self.owner)
             else:
                 settled.append(End(row.pk, outcome.state, outcome.reason, clean(outcome.reply)))
-        advance([row for row, outcome in ended if outcome.state in HAD])
+        walks.advance([row for row, outcome in ended if outcome.state in HAD])
         passed = table.hand_off(keys, self.owner, now, settled, [self.revisions.get(key) for key in keys])
         if len(passed) < len(keys):
             table.drop([key for key in keys if key not in passed], self.owner, now)
@@ -302,14 +302,3 @@ def delay(attempts: int) -> timedelta:
     """Return how long to wait before the next try: twice as long each time, at most half an hour, a fifth jittered."""
     steady: timedelta = min(FIRST_RETRY * 2.0 ** min(attempts, 10), LONGEST_RETRY)
     return steady * random.uniform(0.9, 1.1)
-
-
-def advance(rows: list[Any]) -> None:
-    """Move the walks of these readers up to the entry they have just had."""
-    reached: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row in rows:
-        if isinstance(row, Claim) and row.way == Delivery.Way.SEQUENCE and row.series_id and row.rank is not None:
-            reached[row.series_id, row.rank].append(row.subscriber_id)
-    for (series, rank), readers in reached.items():
-        walks = Walk.objects.filter(series_id=series, subscriber_id__in=readers, ended_at=None)
-        walks.filter(reached__lt=rank).update(reached=rank)

@@ -14,11 +14,11 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from newsletters import allowances
+from newsletters import allowances, walks
 from newsletters.claims import Claim
 from newsletters.models import Delivery, Letter
 from newsletters.models.delivery import OutgoingQuerySet
-from newsletters.sender import Sender, advance
+from newsletters.sender import Sender
 from newsletters.supply import Supply
 from newsletters.transports import Line, Transport, connect, line
 
@@ -102,7 +102,7 @@ def sweep(now: datetime) -> None:
     """Take back what dead workers held, and close what came too late."""
     allowances.tidy(now)
     allowances.overdue(now)
-    advance([Claim.of(row) for row in _deliveries().abandoned().select_related("subscriber", "entry")])
+    walks.advance([Claim.of(row) for row in _deliveries().abandoned().select_related("subscriber", "entry")])
     for lane in (_letters, _deliveries):
         for end, count in lane().sweep(now).items():
             if count:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from newsletters import bounces, postage
+from newsletters import bounces, postage, walks
 from newsletters.bounces import policy, verdict
 from newsletters.bounces.origin import Origin, reader_of
 from newsletters.bounces.report import STATUS, Failure, in_text
@@ -87,8 +87,8 @@ def again(rows: Iterable[Row], now: datetime) -> State:
             end = State.PLANNED
         else:
             mine(row).update(state=State.FAILED, reason="lost", settled_at=now, leased_until=None)
-        if isinstance(row, Delivery) and row.way == Delivery.Way.SEQUENCE:
-            policy.step_back(row)
+        if isinstance(row, Delivery):
+            walks.step_back(row)
     return end
 
 

@@ -162,6 +162,8 @@ def welcome(request: Request, now: datetime) -> None:
     publication = request.page.publication
     reader = Subscriber.objects.select_for_update().get(pk=pending(request).pk)
     if reader.status in READING:
+        if own := request.page.series:
+            reader.walk(own, now)
         return
     reader.zone, reader.first_name = request.zone, request.first_name or reader.first_name
     reader.language, reader.origin = publication.language, request.page.slug

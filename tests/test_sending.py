@@ -10,8 +10,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from newsletters import figures, planning, sender, sending
-from newsletters.models import Delivery, Issue, Publication, Relay, Series, Subscriber
+from newsletters import figures, letters, planning, sender, sending
+from newsletters.models import Delivery, Issue, Letter, Publication, Relay, Series, Subscriber
 from newsletters.models.delivery import State
 from newsletters.transports import Message, Outcome, connect, line
 from tests.conftest import Reader

@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 
 from newsletters import composing, rendering
 from newsletters.admin.base import LedgerAdmin, RoomAdmin
-from newsletters.models import Article, Issue, IssueText, Revision, Series, Source, Text
+from newsletters.models import Article, Delivery, Issue, IssueText, Revision, Series, Source, Text
 from newsletters.views.frame import SANDBOX, framed
 
 
@@ -55,7 +55,7 @@ class IssueAdmin(RoomAdmin):
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        own_text(form.instance)
+        own_text(form.instance, tells_another="article" in form.changed_data)
 
     @admin.action(description=_("Queue: may go out"))
     def queue(self, request: HttpRequest, issues: QuerySet[Issue]) -> None:
@@ -91,15 +91,18 @@ class IssueAdmin(RoomAdmin):
         return framed(rendering.preview(issue)[0])
 
 
-def own_text(issue: Issue) -> None:
-    """Give an issue made by hand its texts: all of its article's, or one of its own."""
-    if issue.issue_texts.exists():
+def own_text(issue: Issue, *, tells_another: bool = False) -> None:
+    """Give an issue made by hand its texts: all of its article's, or one of its own.
+
+    One that tells another article from now on keeps those it had: some have read them.
+    """
+    if issue.issue_texts.exists() and not (tells_another and issue.article):
         return
     own = {"publication": issue.publication}
     if issue.article:
         Text.objects.get_or_create(article=issue.article, part=1, parts=1, defaults=own)
     texts = list(issue.article.texts.all()) if issue.article else [Text.objects.create(**own)]
-    IssueText.objects.bulk_create([IssueText(issue=issue, text=text) for text in texts])
+    IssueText.objects.bulk_create([IssueText(issue=issue, text=text) for text in texts], ignore_conflicts=True)
 
 
 def daily_queue(issue: Issue) -> Series:
@@ -139,6 +142,11 @@ class ArticleAdmin(RoomAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Article | None = None) -> bool:
+        # Imported once more it would be a new text, and come again to whoever has had it.
+        had = obj is not None and Delivery.objects.filter(issue__in=obj.issues.all()).exists()
+        return super().has_delete_permission(request, obj) and not had
 
     @admin.action(description=_("Compose issues"))
     def compose(self, request: HttpRequest, articles: QuerySet[Article]) -> None:

@@ -4,6 +4,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
+from django.forms.models import BaseInlineFormSet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -11,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from newsletters import pace
 from newsletters import reserve as results
 from newsletters.admin.base import LedgerAdmin, RoomAdmin
-from newsletters.models import Clock, Entry, Heartbeat, Member, Publication, Relay, Series
+from newsletters.models import Clock, Entry, Heartbeat, Issue, Member, Publication, Relay, Series
 from newsletters.transports import TransportURLError, check_url
 
 PROMISE = {"hour", "weekdays", "zone"}
@@ -27,6 +28,7 @@ class PublicationAdmin(RoomAdmin):
     fieldsets = [
         (None, {"fields": ["name", "slug", "tagline", "language", "accent", "host"]}),
         (_("The promise"), {"fields": ["hour", "weekdays", "late_until", "zone", "show_streak", "alert_urls"]}),
+        (_("Readers"), {"fields": ["returning"]}),
         (_("The sender"), {"fields": ["author", "sender", "reply_to", "postal_address", "when_uncertain"]}),
         (_("Words around each issue"), {"fields": ["greeting", "sign_off", "action", "postscript"]}),
         (_("Privacy"), {"fields": ["privacy"]}),
@@ -60,9 +62,23 @@ class EntryForm(forms.ModelForm):  # type: ignore[type-arg]
         return self.instance.rank or 0 if rank is None else rank
 
 
+class EntryFormSet(BaseInlineFormSet):  # type: ignore[type-arg]
+    """The entries of a series, looked at together: a sequence that new readers start with is never left empty."""
+
+    def clean(self) -> None:
+        super().clean()
+        if any(self.errors):
+            return
+        staying = [form.instance for form in self.forms if not form.cleaned_data.get("DELETE")]
+        queued = any(entry.issue_id and entry.issue.state == Issue.State.QUEUED for entry in staying)
+        if self.instance.pk and self.instance.welcome and not queued:
+            raise ValidationError(_("New readers start here: leave a queued issue in this sequence."))
+
+
 class EntryInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Entry
     form = EntryForm
+    formset = EntryFormSet
     fields = ["issue", "rank", "pinned_date"]
     autocomplete_fields = ["issue"]
     ordering = ["rank", "pk"]
@@ -99,12 +115,22 @@ class SeriesAdmin(RoomAdmin):
         entries = formset.save(commit=False)
         for entry in formset.deleted_objects:
             entry.delete()
+        changed = {row.pk: names for row, names in formset.changed_objects}
         for entry in entries:
-            if entry.pk or entry.rank:
-                entry.save()
-            else:
-                place_at_end(entry)
+            write(entry, changed.get(entry.pk, []))
         formset.save_m2m()
+        form.instance.tidy()
+
+
+def write(entry: Entry, changed: list[str]) -> None:
+    """Save an entry: a known one only where it was changed, so that whoever moves nothing moves nobody."""
+    if entry.pk:
+        placed = ["placed_at"] if "rank" in changed else []
+        entry.save(update_fields=[name for name in changed if name in ("issue", "rank", "pinned_date")] + placed)
+    elif entry.rank:
+        entry.save()
+    else:
+        place_at_end(entry)
 
 
 def place_at_end(entry: Entry) -> None:
@@ -131,11 +157,12 @@ class EntryAdmin(RoomAdmin):
         return str(entry.issue.get_state_display())
 
     def save_model(self, request: HttpRequest, obj: Entry, form: Any, change: bool) -> None:
-        if not change and not obj.rank:
-            place_at_end(obj)
-            obj.pk = obj.series.entries.get(issue=obj.issue).pk
-        else:
+        if change and "series" in form.changed_data:
             super().save_model(request, obj, form, change)
+        else:
+            write(obj, form.changed_data)
+        obj.pk = obj.series.entries.get(issue=obj.issue).pk
+        obj.series.tidy()
 
     @admin.action(description=_("Move up one place"))
     def earlier(self, request: HttpRequest, entries: QuerySet[Entry]) -> None:

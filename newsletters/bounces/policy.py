@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Max
 
+from newsletters import walks
 from newsletters.bounces import breaker
 from newsletters.bounces.origin import Origin
-from newsletters.models import Bounce, Delivery, Entry, Letter, Subscriber, Walk
-from newsletters.models.delivery import HAD, State
+from newsletters.models import Bounce, Delivery, Letter, Subscriber
+from newsletters.models.delivery import State
 
 Kind = Bounce.Kind
 
@@ -97,20 +98,8 @@ def settle(bounce: Bounce, row: Delivery | Letter, now: datetime) -> None:
         return
     ended = mine.filter(state__in=(State.HANDOFF, State.SENT, State.UNCERTAIN))
     facts = {"state": State.FAILED, "reason": reason(bounce), "reply": bounce.text[:250]}
-    if ended.update(**facts, settled_at=now, leased_until=None) and isinstance(row, Delivery) and row.entry_id:
-        step_back(row)
-
-
-def step_back(row: Delivery) -> None:
-    """Owe a reader the step of a sequence that did not arrive, unless a later one did."""
-    entry = Entry.objects.filter(pk=row.entry_id or 0).first()
-    if entry is None:
-        return
-    earlier = Entry.objects.filter(series=entry.series_id, rank__lt=entry.rank)
-    had = Delivery.objects.filter(issue__in=earlier.values("issue"), subscriber=row.subscriber_id, state__in=HAD)
-    reached = earlier.filter(issue__in=had.values("issue")).aggregate(rank=Max("rank"))["rank"] or 0
-    walks = Walk.objects.filter(series=entry.series_id, subscriber=row.subscriber_id, ended_at=None)
-    walks.filter(reached=entry.rank).update(reached=reached)
+    if ended.update(**facts, settled_at=now, leased_until=None) and isinstance(row, Delivery):
+        walks.step_back(row)
 
 
 def reason(bounce: Bounce) -> str:

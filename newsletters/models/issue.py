@@ -77,6 +77,8 @@ class Issue(models.Model):
         super().clean()
         if self.pk and self.state != self.State.QUEUED and self.entries.filter(series__kind="reserve").exists():
             raise ValidationError({"state": _("This issue stands in the reserve. Take it out there first.")})
+        if self.pk and self.kind != self.Kind.DAILY and self.entries.exists():
+            raise ValidationError({"kind": _("This issue stands in a series. Take it out there first.")})
         personal.refuse_unknown(self, "subject", "preheader", "body")
 
 

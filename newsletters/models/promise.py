@@ -70,6 +70,16 @@ class Clock(models.Model):
         self.save(update_fields=["next_date", "next_at", "rules", *struck])
 
 
+def refuse_foreign(announcement: Issue | None, publication: Publication) -> None:
+    """Raise ValidationError where an issue cannot tell this publication's readers of something."""
+    if announcement is None:
+        return
+    fit = announcement.kind == Issue.Kind.ANNOUNCEMENT and announcement.state == Issue.State.QUEUED
+    if announcement.publication_id != publication.pk or not fit:
+        text = _("Choose a queued announcement of this publication, or none: one is written then.")
+        raise ValidationError({"announcement": text})
+
+
 class Break(models.Model):
     """Dates on which the daily queue rests: covered by the reserve, or an announced break without any promise."""
 
@@ -98,13 +108,19 @@ class Break(models.Model):
         super().clean()
         if self.first and self.last and self.last < self.first:
             raise ValidationError({"last": _("A break ends on its first day or later. Choose a later last day.")})
-        known = Break.objects.filter(pk=self.pk, first=self.first).exists()
-        if self.kind == self.Kind.SILENCE and self.first and self.publication_id and not known:
-            today = clock.local_date(timezone.now(), self.publication.zone)
-            if self.first <= today:
-                raise ValidationError(
-                    {"first": _("Readers are told the day before. Begin this break tomorrow or later.")}
-                )
+        if hasattr(self, "publication"):
+            refuse_foreign(self.announcement, self.publication)
+            if self.kind == self.Kind.SILENCE and self.first and self.last:
+                self._check_told()
+
+    def _check_told(self) -> None:
+        known = Break.objects.filter(pk=self.pk, kind=self.kind).first()
+        today = clock.local_date(timezone.now(), self.publication.zone)
+        if self.first <= today and (known is None or known.first != self.first):
+            raise ValidationError({"first": _("Readers are told the day before. Begin this break tomorrow or later.")})
+        if known and known.announced_at and not known.first <= self.first <= self.last <= known.last:
+            text = _("Readers were told of other dates. Add another break for the days that are to be silent as well.")
+            raise ValidationError({"last" if self.first >= known.first else "first": text})
 
     @classmethod
     def on(cls, publication: Publication, day: date) -> str:
@@ -147,7 +163,12 @@ class PromiseChange(models.Model):
         today = clock.local_date(timezone.now(), self.publication.zone)
         if self.first <= today:
             raise ValidationError({"first": _("A promise changes from tomorrow on at the earliest.")})
-        if self.adds_days and self.announced_at is None and self.first < today + A_WEEK:
+        refuse_foreign(self.announcement, self.publication)
+        told = PromiseChange.objects.filter(pk=self.pk).exclude(announced_at=None).first()
+        if told and (self.first < told.first or set(self.weekdays) - set(told.weekdays)):
+            text = _("Readers were told of a later date or of fewer days. Take this change back and add another.")
+            raise ValidationError({"weekdays" if self.first >= told.first else "first": text})
+        if self.adds_days and told is None and self.first < today + A_WEEK:
             text = _("More days are announced a week ahead. Choose %(first)s or later.")
             raise ValidationError({"first": ValidationError(text, params={"first": today + A_WEEK})})
 

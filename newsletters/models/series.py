@@ -98,6 +98,20 @@ class Series(models.Model):
         with self.editing():
             self.entries.filter(pk=entry.pk).delete()
 
+    def tidy(self) -> None:
+        """Give each entry a rank of its own from 1 on, in the order that stands: ranks may have been typed.
+
+        A walk goes on above the rank it has reached, so it would pass over the second of two with the same.
+        """
+        with self.editing():
+            taken, moved = 0, []
+            for entry in self.entries.order_by("rank", "pk"):
+                taken = max(entry.rank, taken + 1)
+                if entry.rank != taken:
+                    entry.rank = taken
+                    moved.append(entry)
+            Entry.objects.bulk_update(moved, ["rank"])
+
     def _after(self, other: "Entry", moved: "Entry | None" = None) -> "Entry | None":
         """Return the entry that stands behind another, as if `moved` were not there."""
         other = self.entries.filter(pk=other.pk).first() or other
@@ -149,12 +163,22 @@ class Entry(models.Model):
         known = Entry.objects.filter(pk=self.pk, pinned_date=self.pinned_date).exists() if self.pk else False
         if self.pinned_date and not known:
             self._check_pin()
-        if self._of(Series.Kind.RESERVE) and self.issue_id and self.issue.state != Issue.State.QUEUED:
-            text = _("The reserve holds finished issues only. Queue “%(issue)s” first, or take it out.")
-            raise ValidationError({"issue": ValidationError(text, params={"issue": self.issue})})
+        # In a form a new series has no number yet when its entries are checked.
+        if self.issue_id and hasattr(self, "series"):
+            self._check_issue()
 
     def _of(self, kind: str) -> bool:
-        return self.series_id is not None and self.series.kind == kind
+        return hasattr(self, "series") and self.series.kind == kind
+
+    def _check_issue(self) -> None:
+        series, issue = self.series, self.issue
+        if issue.publication_id != series.publication_id:
+            raise ValidationError({"issue": _("This issue belongs to another publication. Choose one of this one.")})
+        if issue.kind != Issue.Kind.DAILY:
+            raise ValidationError({"issue": _("Only daily issues stand in a series. Choose one of that kind.")})
+        if series.kind == Series.Kind.RESERVE and issue.state != Issue.State.QUEUED:
+            text = _("The reserve holds finished issues only. Queue “%(issue)s” first, or take it out.")
+            raise ValidationError({"issue": ValidationError(text, params={"issue": issue})})
 
     def _check_pin(self) -> None:
         assert self.pinned_date is not None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models, transaction
-from django.db.models import Case, Value, When
+from django.db.models import Case, Max, Value, When
 from django.utils.translation import gettext_lazy as _
 
 from newsletters.models.publication import Publication, known_zone, one_line, promised_weekdays
@@ -120,6 +120,15 @@ class Subscriber(models.Model):
                 Walk.objects.create(subscriber=self, series=series, started_at=now)
             Suppression.objects.lift(self, now)
             Clock.objects.ensure(self.publication, self.zone, now)
+
+    def walk(self, series: "Series", now: datetime) -> None:
+        """Walk another sequence, after those under way; one that began in this membership begins no second time."""
+        from newsletters.models.series import Walk
+
+        walks = self.walks.filter(started_at__gte=self.member_since or now)
+        if not walks.filter(series=series).exists():
+            last = walks.aggregate(last=Max("position"))["last"] or 0
+            Walk.objects.create(subscriber=self, series=series, position=last + 1, started_at=now)
 
     def leave(self, now: datetime) -> None:
         """End this reader's mails at once, also those already planned. Twice is once."""
