@@ -53,6 +53,7 @@ def test_it_asks_before_it_acts(strict: Client, reader: Reader) -> None:
     assert "Le pas du jour" in page
 
 
+@time_machine.travel(NOON, tick=True)
 @pytest.mark.parametrize("form", ["urlencoded", "multipart"])
 def test_it_obeys_the_one_click_of_mail_clients(strict: Client, reader: Reader, form: str) -> None:
     alice, bob = reader(), reader("bob@example.com")
