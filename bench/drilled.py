@@ -15,6 +15,8 @@ from bench.ground import until
 class Ours(Drill):
     kind = "ours"
     FAULTS = Drill.FAULTS | {"stop_past_its_lease": 3, "end_sessions": 3, "replay_Redis": 2, "ask_to_stop": 2}
+    # It needs strace, and the right to watch other processes.
+    FAULTS |= {"refuse_fsync": 0.5} if ground.may_trace() else {}
 
     def prepare(self) -> None:
         from bench import servers
@@ -125,6 +127,21 @@ class Ours(Drill):
             return False
         self.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s", name)
         return sum(self.buried(name)) > 0
+
+    def refuse_fsync(self) -> bool:
+        """Let the disk refuse what a worker's session commits: PostgreSQL stops at once, and recovers by itself."""
+        if not (name := self.someone(aimed=True)):
+            return False
+        ask = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND backend_type = 'client backend'"
+        pids = [pid for (pid,) in self.query(ask, name)]
+        before = self.panics()
+        with ground.refused("fdatasync", pids):
+            landed = until(lambda: self.panics() > before, 5)
+        self.passed()
+        return landed
+
+    def panics(self) -> int:
+        return self.postgresql.log.read_bytes().count(b"PANIC:")
 
     def replay_Redis(self) -> bool:  # noqa: N802
         """Put every wake-up that waits or is being worked on into the queue once more, three times."""

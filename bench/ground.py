@@ -129,6 +129,33 @@ def slow(
     return Server(command, mine, folder / "slow.log", here=not before)
 
 
+def may_trace() -> bool:
+    """Tell whether processes may be watched here, and their system calls refused."""
+    if shutil.which("strace") is None:
+        return False
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        command = ["timeout", "0.2", "strace", "-qq", "-o", "/dev/null", "-p", str(sleeper.pid)]
+        return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 124
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+@contextmanager
+def refused(call: str, pids: list[int]) -> Iterator[None]:
+    """Let the kernel refuse a system call of these processes, as a disk without room or with a fault does."""
+    command = ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error=EIO"]
+    tracer = subprocess.Popen(
+        [*command, *(f"--attach={pid}" for pid in pids)], stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
+    )
+    try:
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(10)
+
+
 def until(question: Callable[[], object], seconds: float = 30, pause: float = 0.005) -> bool:
     """Ask until the answer is true; return False where it never is."""
     deadline = time.monotonic() + seconds

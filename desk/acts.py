@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,17 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
+from django.db.models import Max
 from django.utils import translation
 from django.utils.text import get_valid_filename
 from django.utils.translation import gettext as _
 
-from newsletters import composing
+from newsletters import clock, composing
 from newsletters.articles import ReadError
 from newsletters.articles.fetch import Guard
 from newsletters.articles.importing import Report, import_articles
-from newsletters.models import Break, Issue, Publication, Series
+from newsletters.models import Break, Delivery, Issue, Publication, Series
+from newsletters.models.delivery import OPEN, State
 
 
 @transaction.atomic
@@ -67,6 +69,35 @@ def announce(rest: Break) -> None:
     same = Break.objects.filter(publication=rest.publication, kind=rest.kind, first=rest.first, last=rest.last)
     if not same.exists():
         rest.save()
+
+
+@transaction.atomic
+def take_back(publication: Publication, pk: int, now: datetime) -> date | None:
+    """End a break; dates that have begun in some zone stay at rest. Return the first date promised again, or None.
+
+    Readers who have not been told of it yet never will be.
+    """
+    Publication.objects.select_for_update().get(pk=publication.pk)
+    rest = publication.breaks.filter(pk=pk).first()
+    begun = begun_until(publication)
+    if rest is None or rest.last <= begun:
+        return None
+    if rest.announcement_id and begun < rest.first:
+        waiting = Delivery.objects.filter(issue=rest.announcement_id, state__in=OPEN)
+        waiting.update(state=State.SKIPPED, reason="withdrawn", settled_at=now, owner=None, leased_until=None)
+    again = max(rest.first, begun + clock.ONE_DAY)
+    if begun < rest.first:
+        rest.delete()
+    else:
+        rest.last = begun
+        rest.save(update_fields=["last"])
+    return again
+
+
+def begun_until(publication: Publication) -> date:
+    """Return the latest date that is fixed, or that some zone's clock has struck."""
+    fixed = publication.days.aggregate(last=Max("date"))["last"] or date.min
+    return max(fixed, publication.clocks.aggregate(last=Max("last_date"))["last"] or date.min)
 
 
 def bring_in(publication: Publication, cleaned: dict[str, Any], guard: Guard | None = None) -> tuple[Report, int]:

@@ -1,23 +1,15 @@
+from datetime import date
 from typing import Any
 
 from django import forms
-from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
+from django.utils.dates import WEEKDAYS
 from django.utils.translation import gettext_lazy as _
 
-from newsletters.models import Break, Issue, Publication
+from newsletters.models import Break, Issue, PromiseChange, Publication
 
 LARGEST = 20_000_000
-
-
-class LoginForm(AuthenticationForm):
-    """Django's own, in the desk's words."""
-
-    error_messages = {
-        "invalid_login": _("This name and this password do not belong together. Type both once more; case counts."),
-        "inactive": _("This account is closed."),
-    }
 
 
 class BreakForm(forms.Form):
@@ -34,6 +26,36 @@ class BreakForm(forms.Form):
             self.rest = Break(publication=self.publication, kind=Break.Kind.SILENCE, **cleaned)
             self.rest.full_clean()
         return cleaned
+
+
+class PromiseForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Another hour or other weekdays, from a date on; the instance knows its publication."""
+
+    weekdays = forms.MultipleChoiceField(
+        label=_("On these days"),
+        choices=[(str(number + 1), name) for number, name in WEEKDAYS.items()],
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": _("Promise at least one day.")},
+    )
+
+    class Meta:
+        model = PromiseChange
+        fields = ["weekdays", "hour", "late_until", "first"]
+        labels = {"hour": _("Hour, where each reader lives"), "late_until": _("Late until"), "first": _("Starting on")}
+        widgets = {
+            "hour": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+            "late_until": forms.TimeInput(attrs={"type": "time"}, format="%H:%M"),
+            "first": forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        }
+
+    def clean_weekdays(self) -> str:
+        return "".join(sorted(self.cleaned_data["weekdays"]))
+
+    def clean_first(self) -> date:
+        first: date = self.cleaned_data["first"]
+        if PromiseChange.objects.filter(publication=self.instance.publication, first=first).exists():
+            raise ValidationError(_("Another change begins on this day. Take that one back, or choose another day."))
+        return first
 
 
 class ImportForm(forms.Form):

@@ -154,10 +154,8 @@ def today(publication: Any, now: datetime, days: list[Day], struck: list[Any], c
 
 def state(publication: Any, going: Going, now: datetime, struck: list[Any]) -> str:
     """Return the word for how a date stands, from "rest" to "done"."""
-    if Break.Kind.SILENCE in {rest.kind for rest in resting(publication, going.date)}:
-        return "rest"
-    if going.day and publication.halted and publication.halted == going.day.issue_id:
-        return "stopped"
+    if word := standing_still(publication, going):
+        return word
     due_at = publication.window(going.date, publication.zone)[0]
     if going.day is None:
         return unplanned(publication, going.date, now <= due_at + SLOW) if struck else "alone"
@@ -172,8 +170,17 @@ def state(publication: Any, going: Going, now: datetime, struck: list[Any]) -> s
     return "waiting" if going.later else "done"
 
 
-def resting(publication: Publication, day: date) -> list[Break]:
-    return [rest for rest in publication.breaks.all() if rest.first <= day <= rest.last]
+def standing_still(publication: Any, going: Going) -> str:
+    """Return the word for what keeps every email back: a break, the author, or what came back; else nothing."""
+    if resting(publication, going.date, Break.Kind.SILENCE):
+        return "rest"
+    if going.day and publication.halted and publication.halted == going.day.issue_id:
+        return "stopped"
+    return "held" if publication.held else ""
+
+
+def resting(publication: Publication, day: date, kind: Break.Kind) -> list[Break]:
+    return [rest for rest in publication.breaks.all() if rest.kind == kind and rest.first <= day <= rest.last]
 
 
 def unplanned(publication: Any, day: date, early: bool) -> str:

@@ -157,11 +157,9 @@ def span(today: date) -> tuple[date, date]:
     return first, after - timedelta(days=1)
 
 
-def resting_until(publication: Publication, today: date) -> Break | None:
-    """Return the break that holds today, or the next one of the coming two weeks."""
-    soon = today + timedelta(days=14)
-    rows = [rest for rest in publication.breaks.all() if rest.last >= today and rest.first <= soon]
-    return rows[0] if rows else None
+def rests(publication: Publication, today: date) -> list[Break]:
+    """Return the break that holds today and those to come, the first to begin first."""
+    return [rest for rest in publication.breaks.all() if rest.last >= today]
 
 
 def reasons(day: Day) -> list[str]:

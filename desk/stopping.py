@@ -10,7 +10,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from desk.walls import room
-from newsletters import halt
+from newsletters import halt, tasks
+from newsletters.bounces import breaker
 from newsletters.models import Halt, Issue
 
 SHOWN = 50
@@ -26,6 +27,16 @@ def stop(request: HttpRequest, publication: Any) -> HttpResponse:
     halt.stop(issue, timezone.now(), request.user)
     messages.success(request, _("“%(subject)s” is stopped. Decide when you have looked.") % {"subject": issue.subject})
     return redirect("desk:decide", publication.slug, issue.pk)
+
+
+@room
+@require_POST
+def go_on(request: HttpRequest, publication: Any) -> HttpResponse:
+    """Let the emails go on that were held because of what came back."""
+    if breaker.go_on(publication, timezone.now()):
+        tasks.wake()
+        messages.success(request, _("Your emails go on."))
+    return redirect("desk:today", publication.slug)
 
 
 @room

@@ -34,9 +34,11 @@ def facts(publication: Publication, now: datetime) -> dict[str, Any]:
         "missed": ledger.reasons(known.missed) if known.missed else [],
         "following": following,
         "rehearsal": rehearsal,
-        "problems": problems(rehearsal),
+        "problems": sentences(rehearsal.problems if rehearsal else []),
+        "remarks": sentences(rehearsal.remarks if rehearsal else []),
         "running_dry": running_dry(publication),
-        "rest": ledger.resting_until(publication, day),
+        "rests": ledger.rests(publication, day),
+        "rest": next(iter(going.resting(publication, day, Break.Kind.SILENCE)), None),
         "steps": todo,
         # One button of the page is filled: to see the next email, or to get one.
         "primary": bool(todo) and (following is None or following["issue"] is None),
@@ -63,9 +65,9 @@ def rehearsed(publication: Publication, following: dict[str, Any] | None) -> Reh
     return rows.order_by("-at").first()
 
 
-def problems(rehearsal: Rehearsal | None) -> list[str]:
+def sentences(found: list[dict[str, Any]]) -> list[str]:
     language = get_language() or "en"
-    return [proofreading.sentence(problem, language) for problem in rehearsal.problems] if rehearsal else []
+    return [proofreading.sentence(one, language) for one in found]
 
 
 def running_dry(publication: Publication) -> str:

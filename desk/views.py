@@ -93,6 +93,20 @@ def announce(request: HttpRequest, publication: Any) -> HttpResponse:
 
 
 @room
+@require_POST
+def take_back(request: HttpRequest, publication: Any, pk: int) -> HttpResponse:
+    """End a break, or take it back before it begins."""
+    told = publication.breaks.filter(pk=pk).exclude(announced_at=None).exists()
+    again = acts.take_back(publication, pk, timezone.now())
+    if again:
+        day = dates.day(again, translation.get_language() or "en")
+        messages.success(request, _("The break is over: the queue goes on from %(day)s.") % {"day": day})
+        if told:
+            messages.warning(request, _("Readers had been told of it. Say in your next email that you are back."))
+    return redirect("desk:today", publication.slug)
+
+
+@room
 @require_http_methods(["GET", "POST"])
 def bring_in(request: HttpRequest, publication: Any) -> HttpResponse:
     form = ImportForm(request.POST or None, request.FILES or None)

@@ -58,6 +58,9 @@ if not PORT.isdigit() or not 0 < int(PORT) < 65536:
 BASE_URL = os.environ.get("BASE_URL", f"http://localhost:{PORT}").rstrip("/")
 if urlsplit(BASE_URL).scheme not in {"http", "https"} or not urlsplit(BASE_URL).hostname:
     refuse("BASE_URL", f"is {BASE_URL!r}; give the public address, such as https://letters.example.com.")
+if not BASE_URL.isascii():
+    # Headers such as List-Unsubscribe take nothing else (RFC 3986).
+    refuse("BASE_URL", f"is {BASE_URL!r}; write it in ASCII, a host such as é.example as xn--9ca.example.")
 # HostMiddleware answers 404 for a host that is neither one of these nor a publication's own.
 KNOWN_HOSTS = {urlsplit(BASE_URL).hostname, "localhost", "127.0.0.1", *words("ALLOWED_HOSTS")}
 ALLOWED_HOSTS = ["*"]

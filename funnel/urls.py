@@ -1,8 +1,10 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from desk.entering import AdminLoginForm
 from funnel import health
 
+admin.site.login_form = AdminLoginForm
 handler500 = "funnel.health.failed"
 urlpatterns = [
     path("healthz", health.alive, name="healthz"),

@@ -90,7 +90,7 @@ def counted(rows: QuerySet[Tally]) -> Counts:
     rows = rows.exclude(state=State.MISSED, reason="stopped")
     if halted := list(Halt.objects.standing().values_list("issue", flat=True)):
         rows = rows.exclude(issue__in=halted, state__in=OPEN)
-    rows = rows.exclude(state=State.FAILED, reason__in=THEIRS)
+    rows = rows.exclude(state__in=[State.FAILED, State.MISSED], reason__in=THEIRS)
     for pk, day, state, number in rows.values_list("publication", "date", "state").annotate(number=Sum("count")):
         counts[pk, day][state] += number
     return counts

@@ -135,11 +135,13 @@ def opens_in(route: Route, relay: Relay, lanes: Lanes, now: datetime) -> float |
 
     That is where something waits for no more than the next second's share, or for its relay's turn.
     """
-    if not is_turn(route, relay, now) or not any(route.of(lane()).due(now).exists() for lane in lanes):
+    if not is_turn(route, relay, now):
         return None
     windows = limits.windows(relay, now)
     short = [window.seconds for window in windows if window.seconds <= SHORT]
     if not short and not relay.domain_caps and relay.pk == route.relays[0].pk:
+        return None
+    if not any(route.of(lane()).due(now).exists() for lane in lanes):
         return None
     if room(relay, [window for window in windows if window.seconds > SHORT], now) <= 0:
         return None

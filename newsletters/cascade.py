@@ -13,6 +13,8 @@ from django.db import connection
 
 # A promise so soon after the last hand-off, because the reader changed zone, is skipped.
 TOO_SOON = timedelta(hours=12)
+# Late in the day at one end of the earth, the date after next is hours away at the other.
+NEAR = {"two_days_before": -2, "day_before": -1, "date": 0, "day_after": 1, "two_days_after": 2}
 
 OF_A_ZONE = "publication_id = %(publication)s AND zone = %(zone)s"
 OF_ONE = "id = %(subscriber)s"
@@ -94,7 +96,7 @@ def too_soon(reader: str, past: str = PAST) -> str:
     return f"""({reader}.moved_at > %(moved_after)s AND EXISTS (
         SELECT 1 FROM {past} past
         WHERE past.subscriber_id = {reader}.id AND past.slot = 0
-          AND past.local_date IN (%(day_before)s, %(date)s, %(day_after)s)
+          AND past.local_date IN ({", ".join(f"%({name})s" for name in NEAR)})
           AND (past.state IN ('handoff', 'sent', 'uncertain') AND past.handoff_at > %(too_soon)s
                OR past.state IN ('planned', 'leased', 'retry') AND past.late_until > %(due_at)s)))"""
 
@@ -145,7 +147,7 @@ def select(which: str, past: str = PAST, reached: str = REACHED, active: str = A
 
 def values(publication: int, day: date, due_at: datetime, daily: int | None) -> dict[str, Any]:
     """Return the parameters of the SELECT, in the database's own forms, but for those of `which`."""
-    dates = {"day_before": day - timedelta(days=1), "date": day, "day_after": day + timedelta(days=1)}
+    dates = {name: day + timedelta(days=days) for name, days in NEAR.items()}
     instants = {"due_at": due_at, "too_soon": due_at - TOO_SOON, "moved_after": due_at - timedelta(days=2)}
     adapted: dict[str, Any] = {name: connection.ops.adapt_datefield_value(value) for name, value in dates.items()}
     adapted |= {name: connection.ops.adapt_datetimefield_value(value) for name, value in instants.items()}

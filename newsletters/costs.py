@@ -42,7 +42,8 @@ class Reach:
 
 def stock(publication: Publication, now: datetime) -> Stock:
     """Count what no date has sent yet, and how often the blog has published over the last year."""
-    lengths = [cutting.number_of_parts(body) for body in unsent(publication).values_list("body", flat=True)]
+    bodies = unsent(publication).values_list("body", flat=True).iterator(100)
+    lengths = [cutting.number_of_parts(body) for body in bodies]
     written = Issue.objects.filter(publication=publication, kind=Issue.Kind.DAILY, article=None, days=None).count()
     published = Article.objects.filter(publication=publication, published_at__gt=now - A_YEAR, published_at__lte=now)
     oldest = published.order_by("published_at").values_list("published_at", flat=True).first()

@@ -147,16 +147,18 @@ def known_caps(value: Any) -> None:
 
 @dataclass(slots=True)
 class Meter:
-    """What a relay has sent and may send, told minute by minute on an assumed clock."""
+    """What a relay has sent and may send, to a domain that it caps or at all, minute by minute on an assumed clock."""
 
     relay: Limited
+    domain: str = ""
     sent: deque[tuple[datetime, int, bool]] = field(default_factory=deque)
 
     def room(self, now: datetime) -> float:
         """Return how many daily emails may go in the minute that begins now."""
         while self.sent and self.sent[0][0] <= now - timedelta(seconds=DAY):
             self.sent.popleft()
-        rooms = [self._room(window, now) for window in windows(self.relay, now)]
+        known = domain_windows(self.relay, self.domain) if self.domain else windows(self.relay, now)
+        rooms = [self._room(window, now) for window in known]
         return min(rooms, default=math.inf)
 
     def _room(self, window: Window, now: datetime) -> float:

@@ -187,15 +187,16 @@ def figures(day: Day) -> Figures:
 
 
 def in_turn(now: datetime) -> set[date]:
-    """Return the closed dates to compare in this round: those with uncertain ends or
-    new bounces, and one of the last 35 in turn.
+    """Return the closed dates to compare in this round: those that say ends are uncertain, those with new bounces,
+    and one of the last 35 in turn.
 
     Nothing marks a delivery that changes after its day was closed, whoever changes it: a bounce, a settlement, a late
     reply. One date a round costs one pass over that date's rows, and comes to each of them four times a day.
     """
     number = int(now.timestamp() // ROUND.total_seconds())
     recent = Day.objects.filter(closed_at__isnull=False, date__gt=now.date() - timedelta(days=MEMORY))
-    uncertain = recent.filter(uncertain__gt=0).values_list("date", flat=True)
+    doubtful = recent.filter(uncertain__gt=0).prefetch_related("corrections")
+    uncertain = {day.date for day in doubtful if figures(day).uncertain}
     bounced = Bounce.objects.filter(at__gt=now - 2 * ROUND, date__isnull=False).values_list("date", flat=True)
     return {now.date() - timedelta(days=number % MEMORY), *uncertain, *filter(None, bounced)}
 

@@ -76,7 +76,10 @@ def sent(rows: Iterable[Row], now: datetime) -> State:
 
 
 def again(rows: Iterable[Row], now: datetime) -> State:
-    """Send rows once more, but never after their day is over: then they were lost, and the ledger says so."""
+    """Send rows once more, but never after their day is over: then they were lost, and the ledger says so.
+
+    Either way a reader has not had them, and is owed the step of a sequence until it arrives.
+    """
     end = State.FAILED
     for row in rows:
         fresh = mine(row).filter(late_until__gt=now)

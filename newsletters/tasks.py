@@ -36,8 +36,8 @@ def stop(**told: Any) -> None:
 
 
 @contextmanager
-def unhurried() -> Iterator[Callable[[], bool]]:
-    """Hold SIGTERM back until the block has ended, and yield what tells whether to end it.
+def unhurried(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
+    """Hold signals, SIGTERM at least, back until the block has ended, and yield what tells whether to end it.
 
     Whoever ends a service may signal all of its processes. Celery's handler would end a child in the middle of a
     group, and leave its messages in doubt.
@@ -46,13 +46,15 @@ def unhurried() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: bool(_stopping[0])
         return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    held = (signal.SIGTERM, *signals)
+    before = {each: signal.signal(each, lambda number, frame: told.append(number)) for each in held}
     try:
         yield lambda: bool(told or _stopping[0])
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     if told:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(told[0])
 
 
 @shared_task
@@ -65,7 +67,7 @@ def tick() -> None:
     sending.sweep(now)
     guarded(stuck.by_choice, now)
     if sending.waiting(now):
-        drain.delay(CREW)
+        _wake(CREW)
     keep_watch(now, plans)
 
 
@@ -107,7 +109,7 @@ def keep_watch(now: datetime, plans: list[planning.Plan]) -> None:
         guarded(alarms.look_at_limits, now)
         heartbeat.planned(now)
     if alarms.to_tell(now).exists() or heartbeat.waits():
-        tell.delay()
+        send(tell)
 
 
 def guarded(part: Callable[..., object], *facts: Any) -> None:
@@ -121,12 +123,12 @@ def guarded(part: Callable[..., object], *facts: Any) -> None:
 def drain(others: int = 0) -> None:
     """Send what is due for a minute, then make room and come back for the rest; first wake so many others."""
     if others and sending.waiting(timezone.now()):
-        drain.delay(others - 1)
+        _wake(others - 1)
     with unhurried() as stopping:
         done = sending.drain(stopping=stopping)
         # Where nothing but delays came of it, the next tick is early enough.
         if sum(done.values()) > done[State.RETRY] and sending.waiting(timezone.now()):
-            drain.delay()
+            _wake()
 
 
 def wake() -> None:
@@ -134,8 +136,14 @@ def wake() -> None:
     transaction.on_commit(_wake)
 
 
-def _wake() -> None:
+def _wake(others: int = 0) -> None:
+    """Wake a sender, which wakes so many others."""
+    send(drain, others)
+
+
+def send(task: Any, *facts: Any) -> None:
+    """Queue a task. A broker that is full or away keeps nobody from their work: the next tick tries again."""
     try:
-        drain.delay()
+        task.delay(*facts)
     except (OperationalError, OSError) as error:
         log.warning("The broker did not take a wake-up: %s", error)

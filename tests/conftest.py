@@ -34,7 +34,15 @@ from newsletters import addresses
 from newsletters.models import Publication, Subscriber
 from optin.models import OptInPage
 
-pytest_plugins = ["tests.servers", "tests.outbox", "tests.mailboxes", "tests.browser", "tests.visitor", "tests.authors"]
+pytest_plugins = [
+    "tests.servers",
+    "tests.outbox",
+    "tests.mailboxes",
+    "tests.browser",
+    "tests.visitor",
+    "tests.authors",
+    "tests.watch",
+]
 
 Reader = Callable[..., Subscriber]
 

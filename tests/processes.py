@@ -62,13 +62,13 @@ def started(command: list[str], log: Path, env: dict[str, str]) -> "Iterator[sub
             process.wait()
 
 
-def wait_until(question: Callable[[], Value], seconds: float = 40) -> Value:
+def wait_until(question: Callable[[], Value], seconds: float = 40, pause: float = 0.1) -> Value:
     """Ask until the answer is true, and return it."""
     deadline = time.monotonic() + seconds
     while not (answer := question()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:.0f} s")
-        time.sleep(0.1)
+        time.sleep(pause)
     return answer
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP
 
+from newsletters.transports.smtp import opening
 from tests.daemons import free_port
 
 
@@ -232,6 +234,31 @@ class Conversation:
     def _secure(self) -> None:
         assert self.server.tls
         self.sock = self.server.tls.wrap_socket(self.sock, server_side=True)
+
+
+def self_signed(folder: Path, name: str = "IP:127.0.0.1", days: int = 2) -> tuple[Path, ssl.SSLContext]:
+    """Make a server's certificate for a name; with -1 days it ended yesterday."""
+    key, cert = str(folder / "key.pem"), str(folder / "cert.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wire.example"]
+    command += ["-addext", f"subjectAltName={name}", "-keyout", key, "-out", cert]
+    again = ["openssl", "x509", "-in", cert, "-signkey", key, "-days", str(days), "-out", cert]
+    for step in (command, again):
+        subprocess.run(step, check=True, capture_output=True)
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(cert, key)
+    return Path(cert), made
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Return what makes this process trust a certificate, and no other."""
+
+    def trust(cert: Path) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+        opening.context.cache_clear()
+
+    yield trust
+    opening.context.cache_clear()
 
 
 @pytest.fixture

@@ -1,31 +1,26 @@
 """What comes back: whose it was, what it means, and what follows."""
 
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from newsletters import bounces, postage, promise, sending
-from newsletters.bounces import breaker, origin
+from newsletters import bounces, postage, promise
+from newsletters.bounces import origin
 from newsletters.models import (
-    Alarm,
     Bounce,
     Correction,
     Day,
     Delivery,
     Letter,
     Publication,
-    Stop,
     Subscriber,
     Suppression,
-    Tally,
     Walk,
 )
 from newsletters.models.delivery import State
 from tests import mails
 from tests.outbox import MONDAY, ONE_DAY, Send, message_id, row, send_day, token
-from tests.servers import MailServer
 from tests.test_planning import make_issue
 
 LATER = MONDAY + timedelta(hours=1)
@@ -195,6 +190,34 @@ def test_other_feedback_blames_nobody(sent: Send, kind: str) -> None:
     assert status(alice) == "active"
 
 
+@pytest.mark.parametrize("line", ["Version: 1", "User-Agent: Provider/1.0", "Feedback-Type: abuse"])
+@pytest.mark.parametrize("times", [0, 2])
+def test_feedback_that_is_none_blames_nobody(sent: Send, line: str, times: int) -> None:
+    """RFC 5965 section 3.1 wants each of these once."""
+    (alice,) = sent()
+    forged = mails.complaint(message_id(alice)).replace(f"{line}\n".encode(), f"{line}\n".encode() * times)
+
+    assert bounces.take(forged, LATER) == "notice"
+
+    assert (status(alice), suppressed(alice)) == ("active", [])
+
+
+def test_who_opts_out_at_the_provider_has_left(sent: Send) -> None:
+    (alice,) = sent()
+
+    bounces.take(mails.complaint(message_id(alice), "opt-out"), LATER)
+
+    assert (status(alice), suppressed(alice)) == ("unsubscribed", ["left"])
+
+
+def test_a_complaint_of_an_address_alone_costs_nobody(sent: Send) -> None:
+    (alice,) = sent()
+
+    bounces.take(mails.complaint("forged@elsewhere.example", recipient=alice.address), LATER)
+
+    assert (status(alice), suppressed(alice)) == ("active", [])
+
+
 def test_a_closed_day_is_corrected(sent: Send) -> None:
     alice, _bob = sent(2)
     closing = MONDAY + ONE_DAY * 3
@@ -251,156 +274,3 @@ def test_an_erased_readers_bounce_changes_nothing(sent: Send) -> None:
     bounces.take(report, LATER)
 
     assert Bounce.objects.get().subscriber is None
-
-
-# --- The breaker
-
-
-def complain(readers: list[Subscriber]) -> None:
-    for one in readers:
-        bounces.take(mails.complaint(message_id(one)), LATER)
-
-
-def test_five_complaints_stop_a_publication(sent: Send, publication: Publication) -> None:
-    readers = sent(20, days=1)
-
-    complain(readers[:4])
-    assert not Stop.objects.exists()
-    assert Alarm.objects.get().cause == "many_complaints"
-    complain(readers[4:5])
-
-    assert Stop.objects.get().cause == "complaints"
-    alarm = Alarm.objects.get(cause="stop_complaints")
-    assert "5" in alarm.text
-    assert "stuck --go-on pas" in alarm.text
-    send_day(1)
-    assert set(Delivery.objects.filter(local_date=MONDAY.date() + ONE_DAY).values_list("state", flat=True)) == {
-        "planned"
-    }
-    letters = Letter.objects.filter(state="planned").count()
-    assert letters == 0
-
-
-def test_a_stopped_publication_goes_on_when_its_author_says_so(sent: Send, publication: Publication) -> None:
-    readers = sent(20)
-    complain(readers[:5])
-
-    assert breaker.go_on(publication, LATER)
-    bounces.take(mails.complaint(message_id(readers[6])), LATER + timedelta(minutes=1))
-    send_day(1)
-
-    assert not Stop.objects.standing().exists()
-    assert not Alarm.objects.filter(cause="stop_complaints", cleared_at=None).exists()
-    assert set(Delivery.objects.filter(local_date=MONDAY.date() + ONE_DAY).values_list("state", flat=True)) != {
-        "planned"
-    }
-
-
-def test_complaints_that_are_few_among_many_stop_nothing(sent: Send, publication: Publication) -> None:
-    readers = sent(6)
-    Tally.objects.filter(publication=publication).update(count=10_000)
-
-    complain(readers)
-
-    assert not Stop.objects.exists()
-
-
-def test_twenty_dead_addresses_above_a_twentieth_stop_a_publication(sent: Send) -> None:
-    readers = sent(25)
-
-    for one in readers[:19]:
-        bounces.take(mails.dsn(one.address, message_id=message_id(one)), LATER)
-    assert not Stop.objects.exists()
-    assert Alarm.objects.get().cause == "many_bounces"
-    bounces.take(mails.dsn(readers[19].address, message_id=message_id(readers[19])), LATER)
-
-    assert Stop.objects.get().cause == "bounces"
-
-
-GMAIL = "smtp; 550-5.7.27 SPF [lepasdujour.example] did not pass. https://support.google.com/mail/?p=x - gsmtp"
-OUTLOOK = "smtp; 550 5.7.515 Access denied, sending domain does not meet the required authentication level."
-
-
-@pytest.mark.parametrize(
-    ("address", "said", "advice"),
-    [
-        ("alice@gmail.com", GMAIL, "SPF"),
-        ("alice@outlook.com", OUTLOOK, "DMARC"),
-        ("alice@firm.example", OUTLOOK, "DKIM"),
-    ],
-)
-def test_a_provider_that_asks_for_proof_stops_the_publication(
-    sent: Send, publication: Publication, address: str, said: str, advice: str
-) -> None:
-    (alice,) = sent()
-    Subscriber.objects.update(address=address)
-
-    bounces.take(mails.dsn(address, "5.7.27", said, message_id=message_id(alice)), LATER)
-
-    assert Stop.objects.get().cause == "auth"
-    text = Alarm.objects.get(cause="stop_auth").text
-    assert advice in text
-    assert "lepasdujour.example" in text
-    assert (status(alice), row(alice).reason) == ("active", "refused")
-
-
-def test_one_reader_who_forwards_stops_nothing(sent: Send) -> None:
-    readers = sent(3)
-
-    for one in readers[:2]:
-        bounces.take(mails.dsn("me@gmail.com", "5.7.26", GMAIL.replace("27", "26"), message_id=message_id(one)), LATER)
-    assert (Stop.objects.count(), Alarm.objects.get().cause) == (0, "unproven")
-    bounces.take(mails.dsn("me@gmail.com", "5.7.26", GMAIL, message_id=message_id(readers[2])), LATER)
-
-    assert Stop.objects.get().cause == "auth"
-
-
-# --- While sending
-
-
-@pytest.fixture
-def server(settings: Any, smtp: MailServer) -> MailServer:
-    settings.MAIL_URL = smtp.url
-    return smtp
-
-
-def test_a_refused_recipient_is_a_bounce(server: MailServer, sent: Send) -> None:
-    server.replies["reader0@example.com"] = "550 5.1.1 no such user here"
-
-    alice, bob = sent(2)
-
-    assert (status(alice), row(alice).state, row(bob).state) == ("bounced", State.FAILED, State.SENT)
-    assert (Bounce.objects.get().kind, Bounce.objects.get().door) == (Kind.HARD, Bounce.Door.SERVER)
-
-
-def test_a_refused_text_is_not_the_readers_fault(server: MailServer, sent: Send) -> None:
-    server.replies["DATA"] = "550 5.1.1 user unknown"
-
-    (alice,) = sent()
-
-    assert (status(alice), row(alice).state) == ("active", State.FAILED)
-    assert Bounce.objects.get().kind == Kind.BLOCKED
-
-
-def test_a_text_that_is_refused_again_and_again_stops_the_publication(server: MailServer, sent: Send) -> None:
-    server.replies["DATA"] = "554 5.7.1 Message contains spam"
-
-    sent(200)
-
-    assert Stop.objects.get().cause == "refusals"
-    assert sending.drain(lambda: MONDAY) == {}
-    states = Counter(Delivery.objects.values_list("state", flat=True))
-    # What a worker has leased by then may still be refused.
-    assert set(states) == {State.FAILED, State.PLANNED}
-    assert states.total() == 200
-
-
-def test_a_warning_for_lack_of_proof_stops_at_once(server: MailServer, sent: Send) -> None:
-    server.replies["DATA"] = "421 4.7.30 DKIM did not pass. https://support.google.com/mail - gsmtp"
-    server.replies["MAIL"] = "451 4.7.30 DKIM did not pass. https://support.google.com/mail - gsmtp"
-
-    (alice,) = sent()
-
-    assert Stop.objects.get().cause == "auth"
-    assert "DKIM" in Alarm.objects.get(cause="stop_auth").text
-    assert (status(alice), row(alice).state) == ("active", State.RETRY)

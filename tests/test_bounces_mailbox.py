@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.db import OperationalError
 
-from newsletters import mailbox_url, tasks
+from newsletters import bounces, mailbox_url, tasks
 from newsletters.bounces import mailbox as reading
 from newsletters.models import Bounce, Heartbeat
 from tests import mails
@@ -40,13 +41,42 @@ def test_what_could_not_be_committed_stays(sent: Send, mailbox: MailBox, protoco
     mailbox.put(mails.dsn(alice.address, message_id=message_id(alice)))
 
     def breaks(raw: bytes, now: Any) -> str:
-        raise RuntimeError("the database went away")
+        raise OperationalError("the database went away")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(OperationalError):
         reading.collect(mailbox.urls[protocol], LATER, breaks)
     assert len(mailbox.left()) == 1
     assert reading.collect(mailbox.urls[protocol], LATER) == 1
     assert mailbox.left() == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_message_that_nobody_can_read_holds_up_no_other(sent: Send, mailbox: MailBox, protocol: str) -> None:
+    (alice,) = sent()
+    mailbox.put(b"Subject: poison\n\n")
+    mailbox.put(mails.dsn(alice.address, message_id=message_id(alice)))
+    mailbox.put(b"Subject: poison\n\n")
+
+    def stumbles(raw: bytes, now: Any) -> str:
+        if b"poison" in raw:
+            raise ValueError("what is this?")
+        return bounces.take(raw, now)
+
+    assert reading.collect(mailbox.urls[protocol], LATER, stumbles) == 1
+    assert len(mailbox.left()) == 2
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_lines_may_be_longer_than_they_should(sent: Send, mailbox: MailBox, protocol: str) -> None:
+    (alice,) = sent()
+    report = mails.dsn(alice.address, message_id=message_id(alice))
+    mailbox.put(report.replace(b"--=_1--", b"x" * 300_000 + b"\r\n--=_1--"))
+    mailbox.put(b"Subject: x\n\n" + b"x" * 5_000 + b"\n")
+
+    assert reading.collect(mailbox.urls[protocol], LATER) == 1
+
+    alice.refresh_from_db()
+    assert alice.status == "bounced"
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

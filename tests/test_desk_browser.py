@@ -1,7 +1,7 @@
 """The desk in a real browser: each state of its first room, both languages, light and dark, phone and desktop."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +11,9 @@ from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from newsletters import composing
-from newsletters.models import Article, Break, Publication, Rehearsal, Series
+from newsletters import composing, halt
+from newsletters.bounces import breaker, words
+from newsletters.models import Article, Break, Publication, Rehearsal, Series, Stop
 from tests.authors import NOW, THE_23RD, confirmations, daily_queue, end, past, tick, world
 from tests.conftest import Reader
 from tests.test_optin_browser import flaws
@@ -121,6 +122,30 @@ def drifted(publication: Publication, reader: Reader) -> None:
     )
 
 
+def stopped(publication: Publication, reader: Reader) -> None:
+    going(publication, reader)
+    halt.stop(publication.issues.get(days__date=THE_23RD), NOW, None)
+
+
+def held(publication: Publication, reader: Reader) -> None:
+    going(publication, reader)
+    text = words.stopped(publication, Stop.Cause.COMPLAINTS, 6, 24)
+    breaker.stop(publication, Stop.Cause.COMPLAINTS, THE_23RD, text, NOW)
+
+
+def late(publication: Publication, reader: Reader) -> None:
+    daily_queue(publication, 3)
+    name_issues(publication)
+    past(publication, 5)
+    reader(now=NOW - timedelta(days=50))
+    Publication.objects.update(hour=time(6, 30))
+
+
+def alone(publication: Publication, reader: Reader) -> None:
+    daily_queue(publication, 3)
+    name_issues(publication)
+
+
 STATES: dict[str, Stage] = {
     "first": lambda publication, reader: None,
     "going": going,
@@ -130,6 +155,10 @@ STATES: dict[str, Stage] = {
     "resting": resting,
     "covered": covered,
     "drifted": drifted,
+    "stopped": stopped,
+    "held": held,
+    "late": late,
+    "alone": alone,
 }
 
 
@@ -192,6 +221,11 @@ def test_an_author_goes_through_the_rooms(
     expect(page.get_by_role("status")).to_contain_text("has the article’s new text")
     page.get_by_role("link", name="See the email").click()
     found["email"] = flaws(page)
+    page.goto(f"{live_server.url}/desk/pas/promise/?days=24")
+    found["promise"] = flaws(page)
+    page.get_by_role("button", name="Promise this").click()
+    expect(page.get_by_role("status")).to_contain_text("you promise an email on Tuesday and Thursday")
+    found["promised"] = flaws(page)
     User.objects.update(is_superuser=True, is_staff=True)
     page.goto(f"{live_server.url}/desk/pas/break/")
     found["break"] = flaws(page)

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from newsletters import composing
-from newsletters.models import Article, Break, Entry, Issue, Publication, Series
-from tests.authors import daily_queue, look
+from newsletters import composing, notices
+from newsletters.bounces import breaker, words
+from newsletters.models import Article, Break, Delivery, Entry, Issue, Publication, Series, Stop
+from tests.authors import NOW, THE_23RD, daily_queue, look, tick, world
+from tests.conftest import Reader
 from tests.test_planning import make_issue
 
 
@@ -106,3 +108,72 @@ def test_a_reserve_that_is_spoken_for_is_not_offered_again(desk: Client, publica
     assert "The queue is empty on Friday 27 November." in page
     assert "1 issue is ready, but not in the queue. Placed, it makes 4 days ahead." in page
     assert "The reserve holds" not in page
+
+
+def rest_of(publication: Publication, first: date, last: date, kind: str = "silence") -> Break:
+    return Break.objects.create(publication=publication, kind=kind, first=first, last=last)
+
+
+@pytest.mark.parametrize("kind", ["silence", "reserve"])
+def test_a_break_to_come_is_taken_back(desk: Client, publication: Publication, kind: str) -> None:
+    daily_queue(publication, 9)
+    rest = rest_of(publication, date(2026, 12, 26), date(2026, 12, 30), kind)
+
+    assert "Take it back<span" in look(desk)
+    first = desk.post(f"/desk/pas/break/{rest.pk}/", follow=True)
+    twice = desk.post(f"/desk/pas/break/{rest.pk}/", follow=True)
+
+    assert "the queue goes on from Saturday 26 December." in first.content.decode()
+    assert "the queue goes on" not in twice.content.decode()
+    assert not Break.objects.exists()
+
+
+def test_a_break_under_way_ends_where_no_zone_has_begun_a_date(
+    desk: Client, publication: Publication, reader: Reader
+) -> None:
+    daily_queue(publication, 3)
+    kiritimati = reader(zone="Pacific/Kiritimati", now=NOW - timedelta(days=6))
+    tick(NOW - timedelta(days=4))
+    rest = rest_of(publication, date(2026, 11, 20), date(2026, 12, 3))
+    tick(NOW + timedelta(hours=11))  # the 24th has struck there
+
+    page = look(desk)
+    desk.post(f"/desk/pas/break/{rest.pk}/")
+    tick(NOW + timedelta(hours=35))
+
+    rest.refresh_from_db()
+    assert "End it<span" in page
+    assert rest.last == date(2026, 11, 24)
+    rows = Delivery.objects.filter(subscriber=kiritimati, local_date__gt=date(2026, 11, 19))
+    assert list(rows.values_list("local_date", "issue__subject")) == [(date(2026, 11, 25), "d2")]
+
+
+def test_readers_who_have_not_been_told_of_a_break_never_are(
+    desk: Client, publication: Publication, reader: Reader
+) -> None:
+    daily_queue(publication, 3)
+    reader(now=NOW - timedelta(days=7))
+    rest = rest_of(publication, date(2026, 11, 24), date(2026, 11, 30))
+    notices.tick(datetime(2026, 11, 22, 18, 0, tzinfo=UTC))
+
+    page = desk.post(f"/desk/pas/break/{rest.pk}/", follow=True).content.decode()
+
+    assert list(Delivery.objects.exclude(slot=0).values_list("state", "reason")) == [("skipped", "withdrawn")]
+    assert "Readers had been told of it." in page
+
+
+def test_held_emails_say_why_and_go_on(desk: Client, publication: Publication, reader: Reader) -> None:
+    daily_queue(publication, 3)
+    world(reader, 3)
+    tick(NOW)
+    text = words.stopped(publication, Stop.Cause.REFUSALS, 25, 100)
+    breaker.stop(publication, Stop.Cause.REFUSALS, THE_23RD, text, NOW)
+
+    page = look(desk)
+    after = desk.post("/desk/pas/go-on/", follow=True).content.decode()
+
+    assert "Your emails are held back." in page
+    assert "25 des 100 emails d’une journée ont été refusés" in page
+    assert "Your emails go on." in after
+    assert "Your emails are held back." not in after
+    assert not Stop.objects.standing().exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.drilled import Ours
 from bench.ground import POSTFIX
 from tests.processes import ROOT, environment
 
@@ -38,4 +39,4 @@ def test_under_fire_nothing_is_doubled_and_nothing_lost(sink: None, tmp_path: Pa
     assert run.returncode == 0, run.stdout + run.stderr
     (ours,) = [json.loads(line) for line in found.read_text().splitlines()]
     assert (ours["doubled"], ours["lost"], ours["settled_doubled"], ours["settled_lost"]) == (0, 0, 0, 0)
-    assert {"kill", "kill_all", "flush_Redis", "stop_PostgreSQL", "kill_mail_server"} <= ours["landed"].keys()
+    assert {"kill", *Ours.FAULTS} <= ours["landed"].keys()

@@ -1,11 +1,14 @@
 """What a database can do to a sender in the middle of its work. On PostgreSQL, with processes of their own."""
 
+import logging
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -49,9 +52,14 @@ class Deaf:
                 client, _address = self.listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self.there)
-            threading.Thread(target=self.pass_on, args=(client, server), daemon=True).start()
-            threading.Thread(target=self.pass_on, args=(server, client, self.deaf), daemon=True).start()
+            threading.Thread(target=self.converse, args=(client,), daemon=True).start()
+
+    def converse(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self.there) as server:
+            up = threading.Thread(target=self.pass_on, args=(client, server), daemon=True)
+            up.start()
+            self.pass_on(server, client, self.deaf)
+            up.join()
 
     def pass_on(self, one: socket.socket, other: socket.socket, stop: Callable[[], bool] = lambda: False) -> None:
         try:
@@ -99,6 +107,8 @@ def drain_through(port: int) -> None:
 class Locked(Deadly):
     """A line at whose first message somebody else locks the rows."""
 
+    BEGIN = "SELECT 1 FROM newsletters_delivery FOR UPDATE"
+
     def __init__(self, way: Any) -> None:
         super().__init__(way, "never")
         self.holder: psycopg.Connection[Any] | None = None
@@ -107,8 +117,34 @@ class Locked(Deadly):
         if self.holder is None:
             self.holder = another_session()
             self.holder.execute("BEGIN")
-            self.holder.execute("SELECT 1 FROM newsletters_delivery FOR UPDATE")
+            self.holder.execute(self.BEGIN)
+            threading.Thread(target=self.go_on, args=(self.holder,), daemon=True).start()
         super().stage(message)
+
+    def go_on(self, holder: "psycopg.Connection[Any]") -> None:
+        """Do what the other one does while the hand-off waits: nothing."""
+
+
+class Crossed(Locked):
+    """The other one waits for a table that the hand-off holds, while the hand-off waits for its table."""
+
+    BEGIN = "LOCK TABLE newsletters_subscriber"
+
+    def go_on(self, holder: "psycopg.Connection[Any]") -> None:
+        holder.execute("SET deadlock_timeout = '1min'")
+        time.sleep(0.5)
+        holder.execute("LOCK TABLE newsletters_delivery")
+        holder.execute("COMMIT")
+
+
+class Overtaken(Locked):
+    """The other one writes to a row that the hand-off waits for."""
+
+    BEGIN = "UPDATE newsletters_delivery SET reply = 'overtaken'"
+
+    def go_on(self, holder: "psycopg.Connection[Any]") -> None:
+        time.sleep(0.5)
+        holder.execute("COMMIT")
 
 
 def drain_impatiently(limit: str) -> None:
@@ -131,6 +167,38 @@ def test_a_statement_that_is_cut_off_is_made_up_for(
 
     assert sending.drain(lambda: MONDAY) == {"sent": 5}
     assert len(smtp.received) == 5
+
+
+def drain_against(other: type[Locked], setting: str, log: Path) -> None:
+    logging.getLogger("newsletters").addHandler(logging.FileHandler(log))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET {setting}")
+    sending.drain(lambda: MONDAY, way_out=lambda url: other(line(connect(url))))
+
+
+@pytest.mark.parametrize(
+    ("other", "setting", "said"),
+    [
+        (Crossed, "deadlock_timeout = '2s'", "deadlock detected"),
+        (Overtaken, "default_transaction_isolation = 'repeatable read'", "could not serialize access"),
+    ],
+)
+def test_a_hand_off_that_the_database_throws_out_is_made_again(
+    planned: Any,  # noqa: F811
+    smtp: MailServer,
+    tmp_path: Path,
+    other: type[Locked],
+    setting: str,
+    said: str,
+) -> None:
+    planned(3)
+
+    assert elsewhere(lambda: drain_against(other, setting, tmp_path / "log")) == 0
+
+    assert said in (tmp_path / "log").read_text()
+    sending.drain(lambda: MONDAY)
+    assert set(Delivery.objects.values_list("state", flat=True)) == {State.SENT}
+    assert len({one.recipients[0] for one in smtp.received}) == len(smtp.received) == 3
 
 
 def fall_asleep_in_a_lease() -> None:
@@ -158,14 +226,19 @@ def test_whoever_falls_asleep_in_a_lease_keeps_nobody_waiting(
 
 
 @contextmanager
-def no_room() -> Iterator[None]:
-    """Take every session that the database gives."""
-    with ExitStack() as stack:
-        try:
-            while True:
-                stack.callback(another_session().close)
-        except psycopg.OperationalError:
-            yield
+def crowded_role() -> Iterator[str]:
+    """Yield a user who is given no session; other tests on the same server go on having theirs."""
+    role = f"crowded_{os.getpid()}"
+    with another_session() as session:
+        session.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")
+        yield role
+        session.execute(f"DROP ROLE {role}")
+
+
+def drain_as(role: str) -> None:
+    connections.close_all()
+    connections["default"].settings_dict["USER"] = role
+    sending.drain(lambda: MONDAY)
 
 
 def test_without_a_free_session_nothing_happens_and_then_all_is_sent(
@@ -174,12 +247,32 @@ def test_without_a_free_session_nothing_happens_and_then_all_is_sent(
 ) -> None:
     planned(5)
 
-    connections.close_all()
-    with no_room():
-        assert elsewhere(lambda: sending.drain(lambda: MONDAY)) == 1
+    with crowded_role() as role:
+        assert elsewhere(lambda: drain_as(role)) == 1
     assert smtp.received == []
 
     assert sending.drain(lambda: MONDAY) == {"sent": 5}
+
+
+def test_a_database_that_goes_away_leaves_no_doubt(planned: Any, smtp: MailServer) -> None:  # noqa: F811
+    planned(100)
+    connection.ensure_connection()
+    parameters, turns = connection.get_connection_params(), iter(range(1000))
+
+    def cut() -> bool:
+        if next(turns) in {5, 12, 20}:
+            with psycopg.connect(**{name: parameters[name] for name in ("host", "port", "user", "dbname")}) as other:
+                other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                )
+        return False
+
+    for _ in range(10):
+        sending.drain(lambda: MONDAY, stopping=cut)
+
+    assert set(Delivery.objects.values_list("state", flat=True)) == {State.SENT}
+    assert len({one.recipients[0] for one in smtp.received}) == len(smtp.received) == 100
 
 
 def test_a_page_says_when_to_come_back_while_the_database_is_away(page: Any, client: Client) -> None:

@@ -1,23 +1,27 @@
-"""The disk of the deliveries is full: sending stops, and goes on once there is room."""
+"""A disk is full, of the deliveries, of the letterbox, of the logs: what cannot go on stops, and goes on with room."""
 
+import logging
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import OperationalError, connection
 
 from newsletters import sending
 from newsletters.models import Delivery
 from newsletters.models.delivery import State
 from tests.servers import MailServer
-from tests.test_faults_points import time_passes
+from tests.test_faults_points import elsewhere, time_passes
 from tests.test_sending import MONDAY, mail_url, planned  # noqa: F401
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -50,6 +54,7 @@ def fill(path: Path) -> None:
             pass
 
 
+@pytest.mark.postgresql
 def test_a_full_disk_stops_sending_and_costs_nobody_an_email(
     tiny: Path,
     planned: Any,  # noqa: F811
@@ -76,3 +81,45 @@ def test_a_full_disk_stops_sending_and_costs_nobody_an_email(
     finally:
         run("ALTER TABLE newsletters_delivery SET TABLESPACE pg_default")
         run("DROP TABLESPACE tiny")
+
+
+def test_a_full_letterbox_puts_off_and_goes_on_with_room(
+    tiny: Path,
+    planned: Any,  # noqa: F811
+    settings: Any,
+) -> None:
+    planned(5)
+    settings.MAIL_URL = "letterbox:"
+    settings.DATA_DIR = tiny
+    for folder in ("tmp", "new", "cur"):
+        (tiny / "letterbox" / folder).mkdir(parents=True)
+    fill(tiny / "full")
+
+    assert sending.drain(lambda: MONDAY) == {"retry": 5}
+    assert all("No space left" in row.reply for row in Delivery.objects.all())
+    assert not list(tiny.glob("letterbox/new/*"))
+
+    (tiny / "full").unlink()
+    assert sending.drain(lambda: MONDAY + timedelta(minutes=2)) == {"sent": 5}
+    assert len(list(tiny.glob("letterbox/new/*"))) == 5
+
+
+def drain_without_logs() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    os.dup2(full, 2)
+    logging.basicConfig(level=logging.DEBUG, force=True)
+    call_command("send_due", at=MONDAY.isoformat(), stdout=sys.stderr)
+
+
+def test_logs_that_nobody_can_write_stop_nobody(
+    planned: Any,  # noqa: F811
+    smtp: MailServer,
+) -> None:
+    planned(20)
+    smtp.replies["reader3@example.com"] = "450 4.2.0 later"
+
+    elsewhere(drain_without_logs)
+
+    assert len(smtp.received) == 19
+    assert set(Delivery.objects.values_list("state", flat=True)) == {State.SENT, State.RETRY}

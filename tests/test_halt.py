@@ -1,25 +1,17 @@
 """The author stops a send, looks who has it, and decides; real workers obey within a group."""
 
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from socketserver import StreamRequestHandler, ThreadingTCPServer
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
-from django.db import connection, connections
-from django.test import Client
 
 from newsletters import alarms, halt, invariants, planning, promise, sending
-from newsletters.models import Alarm, Day, Delivery, Halt, Issue, Member, Publication, Series, Subscriber
+from newsletters.models import Alarm, Day, Delivery, Halt, Issue, Publication, Series, Subscriber
 from newsletters.models.delivery import State
 from newsletters.transports import Message, Outcome, connect
 from tests.conftest import Reader
-from tests.processes import wait_until
 from tests.servers import MailServer
 from tests.test_planning import make_issue
 
@@ -307,178 +299,3 @@ def test_what_was_left_is_owed_another_day(planned: Any, smtp: MailServer) -> No
 
     tuesday = Delivery.objects.filter(local_date=MONDAY.date() + timedelta(days=1))
     assert set(tuesday.values_list("issue__subject", flat=True)) == {"d2"}
-
-
-# Doors
-
-
-def command(*arguments: str) -> str:
-    from io import StringIO
-
-    out = StringIO()
-    call_command("stop_send", *arguments, stdout=out)
-    return out.getvalue()
-
-
-def test_the_command_stops_and_decides(planned: Any, publication: Publication, now: Any) -> None:
-    issue = planned(2)
-    other = make_issue(publication, "remplaçant")
-
-    assert f"Issue {issue.pk}, “d1”, is stopped." in (said := command("pas"))
-    assert "0 have it, 0 may have it, 2 wait, 0 do without." in said
-    assert "goes on" in command("pas", "--go-on")
-    with pytest.raises(CommandError, match="is not stopped"):
-        command("pas", "--issue", str(issue.pk), "--leave")
-    command("pas", "--issue", str(issue.pk))
-    assert "goes to those without" in command("pas", "--instead", str(other.pk))
-    assert f"Issue {other.pk}" in command("pas")
-    assert "to nobody more" in command("pas", "--leave")
-    assert ends() == {(State.MISSED, "stopped"): 2}
-
-
-def test_the_command_says_what_is_wrong(publication: Publication) -> None:
-    for arguments in (("nobody",), ("pas",), ("pas", "--issue", "99")):
-        with pytest.raises(CommandError):
-            command(*arguments)
-
-
-def test_the_desk_stops_shows_and_decides(planned: Any, desk: Client, smtp: MailServer) -> None:
-    issue = planned(3)
-    some_have_it(smtp, 0)
-    promise.tick(MONDAY)
-    assert "Stop this send" in desk.get("/desk/pas/").content.decode()
-    assert desk.get("/desk/pas/stop/").status_code == 405
-
-    page = desk.post("/desk/pas/stop/", {"issue": issue.pk}, follow=True).content.decode()
-    have = desk.get(f"/desk/pas/stop/{issue.pk}/?list=have").content.decode()
-    today = desk.get("/desk/pas/").content.decode()
-    desk.get(f"/desk/pas/stop/{issue.pk}/?go_on=1&leave=1")
-    assert Halt.objects.standing().exists()
-    desk.post(f"/desk/pas/stop/{issue.pk}/", {"go_on": "1"})
-
-    assert "reader1@example.com" in page
-    assert "reader0@example.com" not in page
-    assert "reader0@example.com" in have
-    assert "reader1@example.com" not in have
-    assert "You stopped today’s email." in today
-    assert not Halt.objects.standing().exists()
-
-
-def test_the_desk_sends_another_or_leaves(planned: Any, desk: Client, publication: Publication) -> None:
-    issue = planned(2)
-    other = make_issue(publication, "remplaçant")
-    for pk, choice in ((issue.pk, {"instead": str(other.pk)}), (other.pk, {"leave": "1"})):
-        desk.post("/desk/pas/stop/", {"issue": pk})
-        desk.post(f"/desk/pas/stop/{pk}/", {"instead": str(pk)})
-        desk.post(f"/desk/pas/stop/{pk}/", choice)
-
-    assert list(Halt.objects.order_by("pk").values_list("decision", flat=True)) == ["instead", "leave"]
-    assert ends() == {(State.MISSED, "stopped"): 2}
-
-
-def test_nobody_stops_another_publications_send(planned: Any, desk: Client, publication: Publication) -> None:
-    issue = planned(1)
-    other = Publication.objects.create(name="Autre", slug="autre", author="Bob", sender="b@b.example")
-    foreign = make_issue(other, "foreign")
-    halt.stop(foreign, MONDAY)
-
-    assert desk.post("/desk/pas/stop/", {"issue": foreign.pk}).status_code == 404
-    assert desk.post("/desk/autre/stop/", {"issue": foreign.pk}).status_code == 404
-    assert desk.get(f"/desk/pas/stop/{foreign.pk}/").status_code == 404
-    Member.objects.update(role=Member.Role.VIEWER)
-    assert desk.post("/desk/pas/stop/", {"issue": issue.pk}).status_code == 403
-
-    assert Halt.objects.count() == 1
-
-
-def test_numbers_from_outside_are_read_with_care(planned: Any, desk: Client) -> None:
-    issue = planned(1)
-    for wrong in ("", "-1", "x", "9" * 40, "²"):
-        assert desk.post("/desk/pas/stop/", {"issue": wrong}).status_code == 404
-    halt.stop(issue, MONDAY)
-    for wrong in ("-1", "x", "9" * 40, "²"):
-        assert desk.get(f"/desk/pas/stop/{issue.pk}/", {"after": wrong}).status_code == 200
-        assert desk.post(f"/desk/pas/stop/{issue.pk}/", {"instead": wrong}).status_code == 404
-
-
-# Real workers
-
-
-def _work(database: str, url: str, seconds: float) -> int:
-    """Drain again and again, as a worker does on each wake-up."""
-    from django.conf import settings
-
-    settings.MAIL_URL = url
-    connections["default"].settings_dict["NAME"] = database
-    connections["default"].close()
-    end, sent = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        sent += sending.drain(lambda: MONDAY, seconds=end - time.monotonic())["sent"]
-        time.sleep(0.1)
-    connections["default"].close()
-    return sent
-
-
-class Dialogue(StreamRequestHandler):
-    """A server that takes its time over each message, and notes the recipient just before it accepts."""
-
-    def handle(self) -> None:
-        self.wfile.write(b"220 slow.example\r\n")
-        recipient = ""
-        while line := self.rfile.readline():
-            if line.startswith(b"RCPT"):
-                recipient = line.decode().strip()
-            if not line.startswith(b"DATA"):
-                self.wfile.write(b"250 OK\r\n")
-                continue
-            self.wfile.write(b"354 go on\r\n")
-            while (text := self.rfile.readline()) != b".\r\n":
-                if not text:
-                    return
-            time.sleep(0.05)
-            cast(Any, self.server).received.append(recipient)
-            self.wfile.write(b"250 OK\r\n")
-
-
-class Slow(ThreadingTCPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Dialogue)
-        self.received: list[str] = []
-        self.url = f"smtp://127.0.0.1:{self.server_address[1]}"
-
-
-@pytest.fixture
-def slow() -> Iterator[Slow]:
-    with Slow() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-@pytest.mark.postgresql
-@pytest.mark.django_db(transaction=True)
-def test_four_workers_stop_and_go_on(planned: Any, slow: Slow) -> None:
-    issue = planned(300)
-    database = str(connection.settings_dict["NAME"])
-    connections.close_all()
-
-    with ProcessPoolExecutor(4) as workers:
-        runs = [workers.submit(_work, database, slow.url, 30) for _ in range(4)]
-        wait_until(lambda: len(slow.received) > 20)
-        stopped = halt.stop(issue, MONDAY)
-        # Each worker ends the group it has handed off.
-        time.sleep(2)
-        then = len(slow.received)
-        time.sleep(2)
-        after = len(slow.received)
-        halt.count(issue)
-        figures = halt.figures(issue)
-        halt.go_on(stopped, MONDAY + halt.NOTICED)
-        sent = sum(run.result(timeout=60) for run in runs)
-
-    assert then == after < 300
-    assert figures == {"have": then, "waiting": 300 - then}
-    assert sent == len(slow.received) == len(set(slow.received)) == 300

@@ -12,6 +12,7 @@ import time_machine
 from django.test import Client
 from django.urls import get_resolver
 
+from newsletters.claims import End
 from newsletters.models import Bounce, Delivery, Letter, Stop, Subscriber
 from newsletters.models.delivery import State
 from tests import mails
@@ -99,7 +100,7 @@ def test_an_event_may_come_before_our_own_settling(sent: Send) -> None:
 
     post("mailgun/tracking", mailgun(message_id(alice), **DEAD))
     if row_before.owner:
-        Delivery.objects.settle([row_before.pk], row_before.owner, MONDAY, State.SENT)
+        Delivery.objects.hand_off([], row_before.owner, MONDAY, [End(row_before.pk, State.SENT)])
 
     assert look(alice) == ("bounced", ["dead"], State.FAILED)
 
@@ -140,6 +141,25 @@ def test_whoever_leaves_at_the_provider_has_left(sent: Send) -> None:
     assert look(alice) == ("unsubscribed", ["left"], State.SENT)
 
 
+@pytest.mark.parametrize("event", ["unsubscribe", "blocked"])
+def test_who_stands_on_the_list_of_a_provider_that_tracks_has_left(sent: Send, event: str) -> None:
+    """Brevo blocks whoever clicked the way out that it adds, and nothing of ours would reach them any more."""
+    (alice,) = sent()
+    told = {"event": event, "email": alice.address, "id": 7, "ts_epoch": 1700000000000, "message-id": "<x@y>"}
+
+    assert post("brevo/tracking", told | {"X-Mailin-custom": json.dumps({"message_id": message_id(alice)})}) == 200
+
+    assert look(alice) == ("unsubscribed", ["left"], State.SENT)
+
+
+def test_who_stands_on_another_providers_list_has_not(sent: Send) -> None:
+    (alice,) = sent()
+
+    post("mailgun/tracking", mailgun(message_id(alice), severity="permanent", reason="suppress-bounce"))
+
+    assert "left" not in look(alice)[1]
+
+
 def test_a_lack_of_proof_told_by_a_provider_stops_the_publication(sent: Send) -> None:
     (alice,) = sent()
     said: Any = {"message": "550-5.7.26 unauthenticated email is not accepted - gsmtp"}
@@ -150,6 +170,8 @@ def test_a_lack_of_proof_told_by_a_provider_stops_the_publication(sent: Send) ->
     assert (Stop.objects.get().cause, look(alice)[0]) == ("auth", "active")
 
 
+EVERY = ["amazon_ses", "brevo", "mailersend", "mailgun", "mailjet", "mailtrap", "mandrill", "postal", "postmark"]
+EVERY += ["resend", "sparkpost", "unisender_go"]
 PROVIDERS: dict[str, Any] = {
     "postmark hard": ("postmark", lambda name, to: {
         "RecordType": "Bounce", "Type": "HardBounce", "ID": 42, "Email": to, "Metadata": {"message_id": name},
@@ -205,6 +227,22 @@ def test_where_nothing_proves_who_calls_there_is_no_such_address(sent: Send, set
     assert answers == {404}
 
 
+def test_what_could_not_be_written_down_is_to_be_told_again(sent: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    (alice,) = sent()
+    event = mailgun(message_id(alice), **DEAD)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Bounce._meta, "db_table", "nowhere")
+        failed = Client(raise_request_exception=False)
+        head: Any = SECRET
+        assert (
+            failed.post("/hooks/mailgun/tracking/", event, content_type="application/json", **head).status_code == 500
+        )
+
+    assert post("mailgun/tracking", event) == 200
+    assert look(alice)[0] == "bounced"
+
+
 def test_the_shared_secret_is_asked_for(sent: Send) -> None:
     (alice,) = sent()
     _provider, event, _expected = PROVIDERS["postmark hard"]
@@ -218,13 +256,13 @@ def test_the_shared_secret_is_asked_for(sent: Send) -> None:
 @pytest.mark.parametrize(
     "data", ["", "{", "[]", "[1]", '"x"', '{"event-data": 3}', "null", "{}", "\x00", '{"signature":{}}']
 )
-def test_nonsense_changes_nothing(sent: Send, data: str) -> None:
+@pytest.mark.parametrize("kind", ["tracking", "inbound"])
+def test_nonsense_changes_nothing(sent: Send, data: str, kind: str) -> None:
     (alice,) = sent()
-    client = Client(raise_request_exception=False)
 
-    for provider in ("mailgun", "postmark", "brevo", "mailjet", "sparkpost"):
-        path = f"/hooks/{provider}/tracking/"
-        assert client.post(path, data, content_type="application/json", **SECRET).status_code in {200, 400, 500}  # type: ignore[arg-type]
+    answers = {provider: post(f"{provider}/{kind}", data) for provider in EVERY}
+
+    assert set(answers.values()) <= {200, 400, 404, 503}, answers
 
     assert look(alice) == ("active", [], State.SENT)
 

@@ -15,13 +15,12 @@ from django.urls import reverse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from newsletters import alarms, allowances, letters, limits, planning, promise, sending
-from newsletters.limits import Demand, Meter, Window
-from newsletters.models import Alarm, Allowance, Delivery, Letter, Publication, Relay, Series
+from newsletters import allowances, letters, limits, planning, promise, sending
+from newsletters.limits import Window
+from newsletters.models import Allowance, Delivery, Letter, Publication, Relay, Series
 from newsletters.models.delivery import State
 from tests.conftest import Reader
-from tests.daemons import free_port
-from tests.servers import MailController, MailServer
+from tests.servers import MailServer
 from tests.test_planning import make_issue
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)  # 7:00 in Paris
@@ -304,167 +303,6 @@ def test_what_the_limits_kept_back_all_day_is_missed_for_that_reason(planned: An
 
 def test_it_forgets_what_has_left_every_window() -> None:
     assert timedelta(days=1) < allowances.REMEMBERED
-
-
-# A server that is away, slow, or asks for rest
-
-
-@pytest.fixture
-def second(db: None) -> Iterable[MailServer]:
-    server = MailServer()
-    controller = MailController(server, hostname="127.0.0.1", port=free_port())
-    controller.start()
-    server.url = f"smtp://127.0.0.1:{controller.port}"
-    other = Relay(name="second", rank=1)
-    other.url = server.url
-    other.save()
-    yield server
-    controller.stop()
-
-
-def test_the_next_server_takes_over_at_once(planned: Any, second: MailServer, settings: Any) -> None:
-    relay(rank=0)
-    settings.MAIL_URL = f"smtp://127.0.0.1:{free_port()}"
-    planned(3)
-
-    ended = drain()
-
-    assert ended["sent"] == 3
-    assert len(second.received) == 3
-    assert Relay.objects.get(name="MAIL_URL").resting_until == MONDAY + timedelta(seconds=15)
-
-
-def test_it_comes_back_to_the_first_after_a_rest(planned: Any, second: MailServer, smtp: MailServer) -> None:
-    first = relay(rank=0)
-    smtp.replies["MAIL"] = "421 too busy"
-    planned(4)
-    drain()
-    smtp.replies.clear()
-    moved = len(second.received)
-    for reader in Delivery.objects.values_list("subscriber_id", flat=True)[:2]:
-        Delivery.objects.filter(subscriber_id=reader).update(state=State.PLANNED, owner=None, try_at=MONDAY)
-
-    drain(MONDAY + timedelta(seconds=20))
-
-    first.refresh_from_db()
-    # The one to which it said 421 is tried again later; the others moved over at once.
-    assert moved >= 3
-    assert (len(second.received), len(smtp.received)) == (moved, 2)
-    assert (first.failures, first.resting_until) == (0, None)
-
-
-def test_rests_grow_while_nobody_answers() -> None:
-    assert allowances.FIRST_REST * 2**5 < allowances.LONGEST_REST
-
-
-@pytest.mark.django_db
-def test_a_server_is_left_alone_as_long_as_it_asks() -> None:
-    one = relay()
-
-    allowances.rest(one, MONDAY, 120)
-    allowances.rest(one, MONDAY + timedelta(seconds=1), 5)
-
-    one.refresh_from_db()
-    assert one.resting_until == MONDAY + timedelta(seconds=120)
-
-
-def test_what_one_server_may_have_taken_is_never_given_to_the_other(
-    planned: Any, second: MailServer, smtp: MailServer
-) -> None:
-    relay(rank=0)
-    smtp.replies["DATA"] = ""
-    planned(3)
-
-    drain()
-    for minutes in range(1, 20):
-        drain(MONDAY + timedelta(minutes=minutes))
-
-    assert states() == {State.UNCERTAIN: 3}
-    assert second.received == []
-
-
-def test_a_full_server_lets_the_next_one_help(planned: Any, second: MailServer, smtp: MailServer) -> None:
-    relay(rank=0, per_hour=20)
-    planned(30)
-
-    assert drain() == {"sent": 30}
-
-    assert (len(smtp.received), len(second.received)) == (18, 12)
-
-
-def test_many_put_off_slow_all_workers_down(planned: Any, smtp: MailServer) -> None:
-    smtp.replies["RCPT"] = "450 4.7.1 too fast"
-    planned(20)
-
-    drain()
-
-    slowed = Relay.objects.get()
-    assert slowed.slowed_at == MONDAY
-    assert 0 < slowed.slowed_to <= slowed.slowed_from / 2
-    assert limits.speed(slowed, MONDAY + HOUR * 3) is None
-
-
-def test_one_full_mailbox_slows_nobody_down(planned: Any, smtp: MailServer) -> None:
-    smtp.replies["reader1@example.com"] = "452 4.2.2 mailbox full"
-    planned(20)
-
-    drain()
-
-    assert Relay.objects.get().slowed_at is None
-
-
-# Said in the morning
-
-
-def foresee(number: int, until: datetime, **columns: int) -> int:
-    demand = Demand(1, MONDAY, until, number)
-    return sum(one.short for one in limits.foresee([Meter(Relay(**columns))], [demand], MONDAY))
-
-
-def test_it_foresees_what_the_limits_cannot_carry() -> None:
-    evening = MONDAY + 15 * HOUR
-
-    assert foresee(1000, evening, per_hour=100) == 0
-    assert foresee(1500, evening, per_hour=100) == 150
-    assert foresee(1500, evening, per_day=1000) == 600
-    assert foresee(100_000, evening, per_second=2) == 0
-    assert foresee(100_000, evening, per_second=1) == 46_000
-
-
-def test_the_author_hears_in_the_morning(planned: Any, desk: Client, publication: Publication, reader: Reader) -> None:
-    relay(per_day=100)
-    reader("tahiti@example.com", zone="Pacific/Tahiti", now=MONDAY - 6 * HOUR)
-    planned(59)
-
-    for _twice in range(2):
-        alarms.look_at_limits(MONDAY)
-
-    alarm = Alarm.objects.get(cause="limit")
-    assert alarm.date == date(2026, 11, 23)
-    # The one in Tahiti may still be sent 24 hours later: it is in time there.
-    assert "60, 9 " in alarm.text.replace("\u202f", " ")
-    assert "60, 9 " in desk.get("/desk/pas/").content.decode()
-
-
-def test_the_alarm_is_over_once_the_limits_grow(planned: Any) -> None:
-    relay(per_day=100)
-    planned(60)
-    alarms.look_at_limits(MONDAY)
-    relay(per_day=1000)
-
-    alarms.look_at_limits(MONDAY + timedelta(minutes=10))
-
-    assert Alarm.objects.get(cause="limit").cleared_at == MONDAY + timedelta(minutes=10)
-
-
-def test_no_limits_raise_no_alarm(planned: Any, django_assert_num_queries: Any) -> None:
-    relay()
-    planned(3)
-
-    with django_assert_num_queries(2):
-        alarms.look_at_limits(MONDAY)
-
-    assert not Alarm.objects.exists()
 
 
 @pytest.mark.django_db

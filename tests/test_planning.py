@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import pytest
 from django.db import connection
 
-from newsletters import planning
+from newsletters import planning, sending, stuck
 from newsletters import queue as queue_days
 from newsletters.models import Break, Clock, Delivery, Issue, Publication, Series, Subscriber, Text, Walk
 from newsletters.models.delivery import State
@@ -275,6 +275,19 @@ def test_several_walks_are_walked_one_after_another(publication: Publication, se
     assert [subject for subject, _ in had(alice)] == ["s1", "s2", "s3", "t1"]
 
 
+def test_a_step_that_turns_out_to_be_lost_is_owed_the_next_day(sequence: Series, reader: Reader) -> None:
+    alice = reader(now=SUNDAY_NOON)
+    planning.tick(MONDAY)
+    # A worker died between the hand-off and the server's reply.
+    Delivery.objects.update(state=State.HANDOFF, handoff_at=MONDAY, leased_until=datetime(2026, 1, 1, tzinfo=UTC))
+    sending.sweep(MONDAY + timedelta(hours=1))
+
+    stuck.again(stuck.uncertain(), MONDAY + timedelta(hours=20))
+    planning.tick(MONDAY + ONE_DAY)
+
+    assert had(alice) == [("s1", "sequence"), ("s1", "sequence")]
+
+
 def test_a_move_within_twelve_hours_skips_a_day_and_misses_none(queue: Series, reader: Reader) -> None:
     alice = reader(now=SUNDAY_NOON, zone="Asia/Tokyo")
     Clock.objects.update(next_date=date(2026, 11, 23), next_at=MONDAY - timedelta(hours=8))
@@ -287,6 +300,19 @@ def test_a_move_within_twelve_hours_skips_a_day_and_misses_none(queue: Series, r
 
     row = Delivery.objects.get(local_date=date(2026, 11, 23))
     assert (row.state, row.reason) == (State.SKIPPED, "moved")
+
+
+def test_a_move_to_the_other_end_of_the_earth_counts_the_hours_and_not_the_dates(queue: Series, reader: Reader) -> None:
+    alice = reader(now=MONDAY, zone="Pacific/Honolulu")
+    planning.tick(MONDAY + timedelta(hours=11))
+    in_the_evening = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)  # Monday, 20:00 in Honolulu
+    Delivery.objects.update(state=State.SENT, handoff_at=in_the_evening)
+
+    alice.move("Pacific/Kiritimati", in_the_evening)
+    planning.tick(in_the_evening + timedelta(hours=11))
+
+    rows = Delivery.objects.order_by("local_date").values_list("local_date", "state", "reason")
+    assert list(rows) == [(date(2026, 11, 23), State.SENT, ""), (date(2026, 11, 25), State.SKIPPED, "moved")]
 
 
 def test_dates_covered_by_the_reserve_take_nothing_from_the_queue(

@@ -101,6 +101,59 @@ def test_a_machines_answer_is_dropped(sent: Send, subject: str, head: dict[str, 
     assert (what, Letter.objects.count(), Bounce.objects.count()) == ("automatic", 0, 0)
 
 
+def test_a_receipt_is_no_answer(sent: Send) -> None:
+    (alice,) = sent()
+    receipt = f"""\
+From: Alice <alice@example.com>
+To: {written(alice)}
+Subject: Lu : Le carnet
+Content-Type: multipart/report; report-type=disposition-notification; boundary=x
+
+--x
+Content-Type: text/plain
+
+Votre message a été lu.
+--x
+Content-Type: message/disposition-notification
+
+Final-Recipient: rfc822;alice@example.com
+Disposition: manual-action/MDN-sent-manually; displayed
+--x--
+"""
+
+    assert bounces.take(receipt.encode(), LATER) == "automatic"
+    assert not Letter.objects.exists()
+
+
+def test_a_flood_of_answers_is_left_where_it_lies(sent: Send) -> None:
+    alice, bob = sent(2)
+
+    for number in range(30):
+        bounces.take(mails.answer(written(alice), "Merci.", name=f"{number}@home.example"), LATER)
+    other = bounces.take(mails.answer(written(bob), "Merci.", name="bob@home.example"), LATER)
+    next_day = mails.answer(written(alice), "Merci.", name="next@home.example")
+
+    assert (other, Letter.objects.count()) == ("answer", 21)
+    assert bounces.take(next_day, LATER + timedelta(days=1, minutes=1)) == "answer"
+
+
+@pytest.mark.parametrize("part", ["body", "subject", "name"])
+def test_letters_that_no_database_takes_are_replaced(sent: Send, smtp: MailServer, part: str) -> None:
+    (alice,) = sent()
+    half = {
+        "body": (b"\nMerci\n", b"\nMerci +2AA- a\0b\n"),
+        "subject": (b"Subject: Re: Le carnet", b"Subject: =?utf-7?q?+2AA-?= =?utf-8?q?a=00b?="),
+        "name": (b"From: Alice Martin <", b"From: =?utf-7?q?+2AA-?= <"),
+    }
+    raw = mails.answer(written(alice), "Merci").replace(b'"utf-8"', b'"utf-7"')
+    assert half[part][0] in raw
+
+    assert bounces.take(raw.replace(*half[part]), LATER) == "answer"
+    sending.drain(lambda: LATER)
+
+    assert Letter.objects.get().state == State.SENT
+
+
 @pytest.mark.parametrize(
     "text",
     [

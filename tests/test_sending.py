@@ -6,7 +6,6 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection, connections
@@ -14,7 +13,7 @@ from django.db import connection, connections
 from newsletters import figures, letters, planning, sender, sending
 from newsletters.models import Delivery, Issue, Letter, Publication, Relay, Series, Subscriber
 from newsletters.models.delivery import State
-from newsletters.transports import Message, connect, line
+from newsletters.transports import Message, Outcome, connect, line
 from tests.conftest import Reader
 from tests.processes import wait_until
 from tests.servers import MailServer
@@ -240,19 +239,6 @@ def test_an_issue_taken_out_of_the_queue_is_not_sent(planned: Any, smtp: MailSer
     assert (the_row().state, the_row().reason) == (State.MISSED, "withdrawn")
 
 
-def test_letters_go_before_the_daily_email(
-    planned: Any, publication: Publication, smtp: MailServer, settings: Any
-) -> None:
-    settings.MAIL_URL = f"{smtp.url}?connections=1"
-    (alice,) = planned()
-    letter(publication, alice, "test")
-
-    assert drain() == {"sent": 2}
-
-    assert Letter.objects.get().state == State.SENT
-    assert smtp.messages[1]["Subject"] == "Le carnet"
-
-
 def test_an_edit_reaches_whoever_has_not_had_it(planned: Any, smtp: MailServer) -> None:
     planned(2)
     _, second = Delivery.objects.order_by("subscriber_id")
@@ -279,34 +265,6 @@ def test_a_publications_own_relay_comes_first(planned: Any, publication: Publica
     assert b"secret" not in bytes(Relay.objects.get(name="own").sealed_url)
 
 
-def letter(publication: Publication, subscriber: Subscriber, cause: str, kind: str = Letter.Kind.WELCOME) -> Letter:
-    written = letters.write(
-        publication,
-        kind,
-        subscriber.address,
-        cause,
-        language="fr",
-        subscriber=subscriber,
-        context={"subscriber": subscriber.pk},
-        now=MONDAY,
-    )
-    assert written
-    return written
-
-
-def test_a_letter_that_cannot_be_made_keeps_no_other_waiting(
-    publication: Publication, reader: Reader, smtp: MailServer
-) -> None:
-    alice = reader(now=SUNDAY)
-    Letter.objects.filter(pk=letter(publication, alice, "broken").pk).update(kind="unheard")
-    letter(publication, alice, "sound")
-
-    assert drain() == {"sent": 1, "retry": 1}
-
-    assert Letter.objects.get(cause="broken").state == State.RETRY
-    assert len(smtp.received) == 1
-
-
 def test_an_international_domain_goes_out_in_its_ascii_form(
     planned: Any, publication: Publication, reader: Reader, smtp: MailServer
 ) -> None:
@@ -316,16 +274,6 @@ def test_an_international_domain_goes_out_in_its_ascii_form(
     assert drain() == {"sent": 1}
 
     assert smtp.received[0].sender == "maud@xn--chteau-xta.example"
-
-
-def test_whoever_leaves_is_not_welcomed_any_more(publication: Publication, reader: Reader, smtp: MailServer) -> None:
-    alice = reader(now=SUNDAY)
-    letter(publication, alice, "welcome")
-
-    alice.leave(MONDAY)
-
-    assert drain() == {}
-    assert Letter.objects.get().state == State.SKIPPED
 
 
 def test_a_message_that_drops_out_is_dropped_with_its_connection(smtp: MailServer) -> None:
@@ -383,26 +331,6 @@ def test_send_due_plans_and_sends_at_an_instant(
     assert len(smtp.received) == 1
 
 
-@pytest.mark.postgresql
-@pytest.mark.django_db(transaction=True)
-def test_a_database_that_goes_away_leaves_no_doubt(planned: Any, smtp: MailServer) -> None:
-    planned(100)
-    connection.ensure_connection()
-    parameters, turns = connection.get_connection_params(), iter(range(1000))
-
-    def cut() -> bool:
-        if next(turns) in {5, 12, 20}:
-            with psycopg.connect(**{name: parameters[name] for name in ("host", "port", "user", "dbname")}) as other:
-                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-        return False
-
-    for _ in range(10):
-        sending.drain(lambda: MONDAY, stopping=cut)
-
-    assert set(Delivery.objects.values_list("state", flat=True)) == {State.SENT}
-    assert len({one.recipients[0] for one in smtp.received}) == len(smtp.received) == 100
-
-
 def _drain_elsewhere(database: str, url: str) -> dict[str, int]:
     from django.conf import settings
 
@@ -425,3 +353,37 @@ def test_four_workers_send_each_email_once(planned: Any, smtp: MailServer) -> No
 
     assert sum(end.get("sent", 0) for end in ended) == 100
     assert len({one.recipients[0] for one in smtp.received}) == len(smtp.received) == 100
+
+
+class Fickle:
+    """A server that refuses the first address it is given, and takes the same one afterwards."""
+
+    group = 50
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.taken: set[Any] = set()
+
+    def stage(self, message: Message) -> Outcome | None:
+        self.asked += 1
+        return Outcome("failed", "address", "550 5.1.1 No such user") if self.asked == 1 else None
+
+    def hand_off(self, keys: set[Any]) -> dict[Any, Outcome]:
+        self.taken |= keys
+        return {key: Outcome("sent", reply="250 2.0.0 OK") for key in keys}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def test_an_address_found_dead_is_handed_nothing_in_the_same_commit(planned: Any, publication: Publication) -> None:
+    (alice,) = planned()
+    welcome = Letter.Kind.WELCOME
+    letters.write(publication, welcome, alice.address, "1", language="fr", subscriber=alice, now=MONDAY)
+    server = Fickle()
+
+    sending.drain(lambda: MONDAY, way_out=lambda url: server)
+
+    alice.refresh_from_db()
+    assert (server.asked, server.taken) == (2, set())
+    assert (alice.status, the_row().state, the_row().reason) == ("bounced", State.SKIPPED, "bounced")

@@ -35,6 +35,11 @@ def test_a_wrong_value_stops_the_start_with_one_sentence(tmp_path: Path, name: s
     assert answer.stderr.count("\n") == 1
 
 
+def test_an_address_with_accents_is_asked_for_in_ascii(tmp_path: Path) -> None:
+    """A List-Unsubscribe with anything else could not be written."""
+    assert "xn--" in manage(tmp_path, "check", BASE_URL="https://é.example").stderr
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", ""])
 def test_a_port_is_a_number_that_exists(tmp_path: Path, port: str) -> None:
     assert manage(tmp_path, "check", PORT=port).stderr.startswith("PORT is")

@@ -26,6 +26,16 @@ FAULTS = {
         "NEW.subscriber_id = 3 AND NEW.issue_id > 1",
         "UPDATE newsletters_delivery SET issue_id = 1 WHERE subscriber_id = 3",
     ),
+    "I4 handed to a reader who is not active": (
+        "UPDATE OF state ON newsletters_delivery",
+        "NEW.state = 'handoff' AND NEW.subscriber_id = 3",
+        "UPDATE newsletters_subscriber SET status = 'paused' WHERE id = 3",
+    ),
+    "I5 ended without a reason": (
+        "INSERT ON newsletters_delivery",
+        "NEW.subscriber_id = 3",
+        "UPDATE newsletters_delivery SET state = 'missed' WHERE subscriber_id = 3",
+    ),
     "was never accepted": (
         "INSERT ON newsletters_delivery",
         "NEW.subscriber_id = 3",
@@ -43,6 +53,16 @@ FAULTS = {
         "UPDATE OF state ON newsletters_delivery",
         "NEW.state = 'sent' AND OLD.state <> 'sent'",
         "UPDATE newsletters_delivery SET handoff_at = '2027-01-04 00:00:00+00:00' WHERE state = 'sent'",
+    ),
+    "I12 3 on 2027-01": (
+        "INSERT ON newsletters_delivery",
+        "NEW.subscriber_id = 3",
+        "UPDATE newsletters_delivery SET way = 'reserve' WHERE subscriber_id = 3",
+    ),
+    "was fixed for 3 dates": (
+        "INSERT ON newsletters_day",
+        "NEW.issue_id IS NOT NULL",
+        "UPDATE newsletters_day SET issue_id = (SELECT MIN(issue_id) FROM newsletters_day)",
     ),
     "ledger: 2027-01-04 says": (
         "UPDATE OF closed_at ON newsletters_day",
@@ -117,6 +137,15 @@ def test_it_names_the_rule_that_is_broken(rule: str, plant: Callable[[str, str, 
 
     assert code == 1
     assert rule in said
+
+
+def test_a_year_is_told_month_by_month(db: None) -> None:
+    code, said = simulate("--days", "63", "--subscribers", "1", "--zones", "1", "--seed", "1")
+
+    assert code == 0, said
+    figures = [line.split()[:3] for line in said.splitlines() if line.lstrip().startswith("2027-")]
+    assert [month for month, _expected, _on_time in figures] == ["2027-01", "2027-02", "2027-03"]
+    assert "63 days of the ledger compared with a recount of their rows" in said
 
 
 def test_a_fault_that_never_landed_fails_the_run(db: None) -> None:

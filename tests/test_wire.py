@@ -2,8 +2,7 @@
 
 import re
 import ssl
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from newsletters.mime import Wire
 from newsletters.transports import Message, Outcome, TransportURLError, Unreachable, check_url, connect, line
 from newsletters.transports.smtp import opening, session
 from tests.processes import wait_until
-from tests.servers import WireServer
+from tests.servers import WireServer, self_signed
 
 Start = Callable[..., WireServer]
 TOKEN = "aebagbafaydqqcikbmga2dqpcaireeyuculbogazdinryhi6d4"
@@ -124,6 +123,22 @@ def test_an_address_beyond_ascii_goes_where_the_server_can_take_it(wire: Start) 
     assert not any("jos" in command for command in unable.commands)
 
 
+@pytest.mark.parametrize("verp", ["", "&verp=bounces@pas.example"])
+def test_eight_bits_in_a_header_go_only_where_they_are_allowed(wire: Start, verp: str) -> None:
+    """RFC 6531: an address beyond ASCII in From or Reply-To needs the server's word as one in the envelope does."""
+    able, unable = wire(offers=["PIPELINING", "SMTPUTF8", "8BITMIME"]), wire(offers=["PIPELINING", "8BITMIME"])
+    answer = message(1, "Reply-To: <josé@example.com>\r\n".encode() + BODY)
+
+    assert states(send(f"{able.url}?connections=1{verp}", answer)) == {1: "sent"}
+    refused = send(f"{unable.url}?connections=1{verp}", answer, message(2))
+
+    assert able.commands[1].endswith(" SMTPUTF8")
+    assert states(refused) == {1: "failed", 2: "sent"}
+    # The reader's address is not at fault.
+    assert refused[1].reason == "refused"
+    assert b"".join(unable.chunks[0]).isascii()
+
+
 def test_a_message_that_is_too_long_for_the_server_is_not_begun(wire: Start) -> None:
     server = wire(offers=["PIPELINING", "SIZE 100"])
 
@@ -173,25 +188,15 @@ def test_a_login_that_is_refused_says_so(wire: Start) -> None:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ssl.SSLContext]]:
+def certificate(tmp_path: Path, trusted: Callable[[Path], None]) -> Callable[..., ssl.SSLContext]:
     """Return what makes a server's certificate that is trusted here, for a name and a number of days."""
 
     def make(name: str = "IP:127.0.0.1", days: int = 2) -> ssl.SSLContext:
-        key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=wire.example"]
-        command += ["-addext", f"subjectAltName={name}", "-keyout", str(key), "-out", str(cert)]
-        command += (
-            ["-not_before", "20200101000000Z", "-not_after", "20200102000000Z"] if days < 0 else ["-days", str(days)]
-        )
-        subprocess.run(command, check=True, capture_output=True)
-        monkeypatch.setenv("SSL_CERT_FILE", str(cert))
-        opening.context.cache_clear()
-        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        made.load_cert_chain(cert, key)
+        cert, made = self_signed(tmp_path, name, days)
+        trusted(cert)
         return made
 
-    yield make
-    opening.context.cache_clear()
+    return make
 
 
 @pytest.mark.parametrize("tls", ["starttls", "ssl"])
@@ -217,6 +222,13 @@ def test_a_wrong_certificate_is_refused(wire: Start, certificate: Any) -> None:
         send(f"{server.url}?tls=starttls", message(1))
 
     assert "MAIL" not in server.verbs()
+
+
+def test_a_certificate_of_yesterday_is_refused(wire: Start, certificate: Any) -> None:
+    server = wire(tls=certificate(days=-1), implicit=True)
+
+    with pytest.raises(Unreachable, match=r"(?i)expired"):
+        send(f"{server.url}?tls=ssl", message(1))
 
 
 def test_a_stripped_starttls_sends_neither_mail_nor_password(wire: Start) -> None:
@@ -318,6 +330,32 @@ def test_421_after_the_dot_means_that_it_was_not_taken(wire: Start) -> None:
     assert states(outcomes) == {1: "sent", 2: "retry", 3: "sent"}
 
 
+def test_each_421_costs_a_connection_and_a_hundred_messages_earn_it_back(wire: Start) -> None:
+    server = wire(replies={"reader1@": ["421 4.3.2 Too busy", "250 Ok"], "reader2@": ["421 4.3.2 Too busy", "250 Ok"]})
+    way: Any = connect(f"{server.url}?connections=4")
+
+    assert through(way, *(message(key) for key in range(1, 5))) == dict.fromkeys(range(1, 5), "sent")
+    assert way.limit == 2
+    through(way, *(message(key) for key in range(100, 310)))
+
+    assert way.limit == 4
+    way.close()
+
+
+def through(way: Any, *messages: Message) -> dict[int, str]:
+    waiting, ended = list(messages), dict[int, Outcome]()
+
+    def turn() -> bool:
+        while waiting and way.room > 0:
+            way.stage(waiting.pop(0))
+        ended.update(way.poll(0.02))
+        way.hand_off(set(way.staged), set())
+        return len(ended) == len(messages)
+
+    wait_until(turn, pause=0)
+    return states(ended)
+
+
 def test_a_server_that_takes_two_connections_gets_two(wire: Start) -> None:
     busy = "421 4.7.0 Too many connections"
     server = wire(replies={"CONNECT": ["220 One", "220 Two", busy]})
@@ -337,6 +375,27 @@ def test_silence_after_the_dot_ends_in_doubt_and_before_it_in_another_try(
     assert states(send(f"{mute.url}?connections=1", message(1))) == {1: "uncertain"}
     with pytest.raises(Unreachable, match="no reply to DATA"):
         send(f"{slow.url}?connections=1", message(1))
+
+
+def test_each_command_is_waited_for_as_long_as_the_standard_says() -> None:
+    """RFC 5321 section 4.5.3.2, in minutes; the text's three are for each block of it."""
+    minutes = {"MAIL": 5, "RCPT": 5, "DATA": 2, "text": 3, "dot": 10}
+
+    assert {verb: session.PATIENCE[verb] for verb in minutes} == {verb: wait * 60 for verb, wait in minutes.items()}
+    assert (opening.CONNECT_SECONDS, opening.REPLY_SECONDS) == (30, 300)
+
+
+@pytest.mark.parametrize("offers", [["PIPELINING"], ["SIZE"]])
+def test_the_dot_is_waited_for_longer_than_a_command(
+    wire: Start, offers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "PATIENCE", dict.fromkeys(session.PATIENCE, 1) | {"dot": 30})
+    slow_dot = wire(offers=offers, wait={"dot": 3})
+    slow_mail = wire(offers=offers, wait={"MAIL": 3})
+
+    assert states(send(f"{slow_dot.url}?connections=1", message(1), message(2))) == {1: "sent", 2: "sent"}
+    with pytest.raises(Unreachable, match="no reply to MAIL"):
+        send(f"{slow_mail.url}?connections=1", message(1))
 
 
 def test_one_tarpit_keeps_no_other_waiting(wire: Start) -> None:

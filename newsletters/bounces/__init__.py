@@ -44,7 +44,9 @@ def take(raw: bytes, now: datetime, door: Bounce.Door = Door.MAIL) -> str:
 
 
 def kind_of(told: Report, failure: Failure) -> Bounce.Kind:
-    return Kind.COMPLAINT if told.kind == "complaint" else verdict.of(failure)
+    if told.kind == "complaint":
+        return Kind.LEFT if failure.action.startswith("opt-out") else Kind.COMPLAINT
+    return verdict.of(failure)
 
 
 def about(failures: list[Failure], found: Origin) -> Failure:

@@ -3,7 +3,7 @@
 import hashlib
 import html
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import format_datetime, parseaddr
 
 from django.db import transaction
@@ -20,6 +20,9 @@ from newsletters.models import Bounce, Letter
 from newsletters.rendering import Brand, envelope
 
 LONGEST = 20_000
+# More than this is no person's, whatever it says. A mail of ours proves only that its reader, or whoever got it
+# from them, writes.
+MOST_A_DAY = 20
 AUTOMATIC_SUBJECT = re.compile(
     r"^\W*(?:auto(?:matic|matique)?[- :]|automatic reply|auto-?reply|out of (?:the )?office|réponse automatique"
     r"|absence\b|message d.absence|absent\b|abwesen|automatische antwort|respuesta autom|vacation"
@@ -53,6 +56,8 @@ def take(mail: Mail, raw: bytes, found: Origin | None, now: datetime) -> str:
         return "unplaced"
     if automatic(mail):
         return "automatic"
+    if answered_today(found, now) >= MOST_A_DAY:
+        return "unplaced"
     text = own_words(mail.text)
     what = "offer" if asks_to_leave(text, words(mail.header("subject"))) else "answer"
     name = f"answer {mail.header('message-id') or hashlib.sha256(raw).hexdigest()}"
@@ -68,12 +73,21 @@ def automatic(mail: Mail) -> bool:
     submitted = mail.header("auto-submitted").lower()
     return bool(
         (submitted and not submitted.startswith("no"))
+        # A receipt (RFC 8098), or a report that makes no sense
+        or mail.kind == "multipart/report"
         or mail.header("precedence").lower() in {"bulk", "list", "junk", "auto_reply"}
         or any(name in mail.headers for name in ("x-autoreply", "x-autorespond", "x-autoresponse", "list-id"))
         or mail.header("return-path").strip() == "<>"
         or ROBOTS.match(writer(mail)[1])
         or AUTOMATIC_SUBJECT.match(words(mail.header("subject")))
     )
+
+
+def answered_today(found: Origin, now: datetime) -> int:
+    """Count the answers that came from one reader within a day; readers who were erased count as one."""
+    letter = found.row if isinstance(found.row, Letter) and not found.subscriber else None
+    answers = Bounce.objects.filter(kind=Bounce.Kind.REPLIED, subscriber=found.subscriber, letter=letter)
+    return answers.filter(publication=found.publication, at__gt=now - timedelta(days=1)).count()
 
 
 def writer(mail: Mail) -> tuple[str, str]:
@@ -118,7 +132,7 @@ def pass_on(mail: Mail, found: Origin, bounce: Bounce, now: datetime) -> None:
         "name": name,
         "address": address,
         "subject": headers.one_line(words(mail.header("subject")))[:200],
-        "text": mail.text[:LONGEST].replace("\x00", "").strip(),
+        "text": mail.text[:LONGEST].strip(),
         "more": len(mail.text) > LONGEST or len(mail.parts) > len(mail.of_kind("text/plain", "text/html")),
     }
     letters.write(

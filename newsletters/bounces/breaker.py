@@ -49,6 +49,8 @@ def look(bounce: Bounce, now: datetime) -> None:
         return
     if bounce.kind == Kind.AUTH:
         unproven(bounce.publication, bounce, now)
+    if Stop.objects.standing().filter(publication=bounce.publication).exists():
+        return
     for rule in RULES:
         if bounce.kind in rule.kinds and (bounce.door == Bounce.Door.SERVER or not rule.at_sending):
             apply(rule, bounce.publication, bounce.date, now)
@@ -56,6 +58,9 @@ def look(bounce: Bounce, now: datetime) -> None:
 
 def apply(rule: Rule, publication: Publication, day: date, now: datetime) -> None:
     number, emails = counted(rule, publication, day), expected(publication, day)
+    if number > emails * rule.warn_share:
+        # The last count may be older than the day's first emails.
+        emails = max(emails, at_least(int(number / rule.warn_share) + 1, publication, day))
     share = number / max(emails, number, 1)
     if number >= rule.least and share > rule.share:
         stop(publication, rule.cause, day, words.stopped(publication, rule.cause, number, emails), now)
@@ -78,6 +83,13 @@ def expected(publication: Publication, day: date) -> int:
     """Return how many emails a date has, as last counted."""
     rows = Tally.objects.filter(publication=publication, date=day).exclude(state__in=(State.SKIPPED, State.MISSED))
     return rows.aggregate(number=Sum("count"))["number"] or 0
+
+
+def at_least(number: int, publication: Publication, day: date) -> int:
+    """Count a date's emails up to a number."""
+    rows = Delivery.objects.filter(publication=publication, local_date=day)
+    rows = rows.exclude(state__in=(State.SKIPPED, State.MISSED))
+    return rows[:number].count()
 
 
 def unproven(publication: Publication, bounce: Bounce, now: datetime) -> None:

@@ -29,12 +29,16 @@ TAG = re.compile(r"</?[A-Za-z!][^<>@]{0,2000}>")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One piece without pieces of its own; `returned` where it belongs to the message that is reported on."""
+    """One piece without pieces of its own; `returned` where it belongs to the message that is reported on.
+
+    `cut` says that the message ends in the middle of it: what it says may mean something else.
+    """
 
     kind: str
     headers: dict[str, list[str]]
     text: str
     returned: bool = False
+    cut: bool = False
 
     def header(self, name: str) -> str:
         return (self.headers.get(name) or [""])[0]
@@ -75,26 +79,26 @@ def read(raw: bytes) -> Letter:
     return Letter(headers, media(headers, "text/plain")[0], parts, returned)
 
 
-def walk(raw: bytes, default: str, returned: bool, depth: int) -> Iterator[Part]:
+def walk(raw: bytes, default: str, returned: bool, depth: int, cut: bool = False) -> Iterator[Part]:
     """Yield the leaves of a message or part."""
     headers, body = split(raw)
     kind, content_type = media(headers, default)
     boundary = parameter(content_type, "boundary")
-    inside = pieces(body, boundary) if kind.startswith("multipart/") and depth else []
+    inside, closed = pieces(body, boundary) if kind.startswith("multipart/") and depth else ([], True)
     if inside:
-        for piece in inside:
-            yield from walk(piece, "text/plain", returned, depth - 1)
+        for number, piece in enumerate(inside, 1):
+            yield from walk(piece, "text/plain", returned, depth - 1, number == len(inside) and not closed)
         return
     if kind.startswith("multipart/"):
-        kind = "text/plain"
+        kind, cut = "text/plain", True
     text = decoded(body, headers, content_type)
     if kind in RETURNED:
-        yield Part(kind, headers, text, True)
+        yield Part(kind, headers, text, True, cut)
         if kind == "message/rfc822" and depth:
             # A report that someone passed on lies one level down.
             yield from walk(body.lstrip(), "text/plain", True, depth - 1)
         return
-    yield Part(kind, headers, text, returned)
+    yield Part(kind, headers, text, returned, cut)
 
 
 def split(raw: bytes) -> tuple[dict[str, list[str]], bytes]:
@@ -134,24 +138,25 @@ def parameter(content_type: str, name: str) -> str:
     return (match[1] or match[2]).strip() if match else ""
 
 
-def pieces(body: bytes, boundary: str) -> list[bytes]:
-    """Cut a multipart body at its boundaries; what stands before the first and after the last is dropped.
+def pieces(body: bytes, boundary: str) -> tuple[list[bytes], bool]:
+    """Cut a multipart body at its boundaries, and tell whether the last of them was there.
 
-    A boundary that is announced and never comes is guessed: some servers write another one.
+    What stands before the first and after the last is dropped. A boundary that is announced and never comes is
+    guessed: some servers write another one.
     """
     if not boundary or b"--" + boundary.encode("utf-8", "replace") not in body:
         guessed = GUESS.search(body)
         boundary = guessed[1].decode("utf-8", "replace") if guessed else ""
     if not boundary:
-        return []
+        return [], False
     line = rb"(?:\A|\n)--" + re.escape(boundary.encode("utf-8", "replace")) + rb"(--)?[ \t]*\r?(?=\n|\Z)"
     found = re.split(line, body)
     inside: list[bytes] = []
     for closing, piece in zip(found[1::2], found[2::2], strict=True):
         if closing:
-            break
+            return inside[:PARTS], True
         inside.append(piece[1:] if piece.startswith(b"\n") else piece)
-    return inside[:PARTS]
+    return inside[:PARTS], False
 
 
 def decoded(body: bytes, headers: dict[str, list[str]], content_type: str) -> str:
@@ -171,9 +176,16 @@ def in_charset(body: bytes, charset: str) -> str:
     try:
         # Python also knows codecs that are no character sets.
         charset = codecs.lookup(charset).name
-        return body.decode(charset if charset not in {"idna", "punycode", "unicode_escape"} else "utf-8", "replace")
+        return sound(
+            body.decode(charset if charset not in {"idna", "punycode", "unicode_escape"} else "utf-8", "replace")
+        )
     except (LookupError, ValueError):
         return body.decode("latin-1")
+
+
+def sound(text: str) -> str:
+    """Return a text without what no database takes: NUL, and halves of surrogate pairs, which UTF-7 may bring."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def spoken(page: str) -> str:
@@ -185,6 +197,6 @@ def spoken(page: str) -> str:
 def words(header: str) -> str:
     """Return a header as people read it (RFC 2047)."""
     try:
-        return str(make_header(decode_header(header[:2000])))
+        return sound(str(make_header(decode_header(header[:2000]))))
     except (HeaderParseError, LookupError, ValueError, binascii.Error):
-        return header
+        return sound(header)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+from django.db import InterfaceError, OperationalError
+
 from newsletters import bounces
 from newsletters.bounces.letter import LONGEST
 from newsletters.mailbox_url import Box, parse
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 
 SECONDS = 60
 MOST = 500
+# Real mail has longer lines than RFC 5322 allows; poplib gives up at 2,048 bytes.
+poplib._MAXLINE = LONGEST  # type: ignore[attr-defined]
 EVERY = timedelta(minutes=2)
 
 Take = Callable[[bytes, datetime], str]
@@ -50,11 +54,22 @@ def by_imap(box: Box, now: datetime, take: Take) -> int:
             raw = next((piece[1] for piece in data if isinstance(piece, tuple)), None)
             if raw is None:
                 continue
-            ours = take(raw, now) != bounces.UNPLACED
+            ours = taken(raw, now, take)
             server.uid("STORE", uid.decode(), "+FLAGS.SILENT", r"(\Deleted)" if ours else r"(\Seen)")
             done += ours
         server.expunge()
     return done
+
+
+def taken(raw: bytes, now: datetime, take: Take) -> bool:
+    """Take one message. What nobody can read is left where it lies: it must not keep the others waiting."""
+    try:
+        return take(raw, now) != bounces.UNPLACED
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("A message in the mailbox could not be taken")
+        return False
 
 
 @contextmanager
@@ -80,7 +95,7 @@ def by_pop3(box: Box, now: datetime, take: Take) -> int:
         # The newest first: what is none of ours stays, and must not keep the others waiting.
         for index in range(number, max(number - MOST, 0), -1):
             _answer, lines, _octets = server.retr(index)
-            if take(b"\r\n".join(lines) + b"\r\n", now) != bounces.UNPLACED:
+            if taken(b"\r\n".join(lines) + b"\r\n", now, take):
                 server.dele(index)
                 done += 1
     return done

@@ -15,6 +15,8 @@ ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'`]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,250
 # The first letters do: servers write “failed (…)”, “Failure”, “deliverable”.
 ACTIONS = {"faile": "failed", "delay": "delayed", "deliv": "delivered", "relay": "relayed", "expan": "expanded"}
 COMPLAINTS = {"abuse", "fraud", "opt-out", "opt-out-list"}
+# RFC 5965 section 3.1: each stands there exactly once, or it is no feedback report.
+REQUIRED = ("feedback-type", "user-agent", "version")
 KNOWN = re.compile(r"(?m)^(?:final-recipient|original-recipient|x-actual-recipient)[ \t]*:", re.IGNORECASE)
 
 
@@ -28,6 +30,7 @@ class Failure:
     code: str = ""
     said: str = ""  # the server's own word
     around: str = ""  # what the report says about it in prose
+    cut: bool = False  # the report ends in the middle of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,8 @@ def complaint(letter: Letter) -> Report | None:
     for part in letter.of_kind("message/feedback-report"):
         feedback = fields(part.text)
         kind = (feedback.get("feedback-type") or [""])[0].strip().lower()
-        # RFC 5965 section 3.1: each exactly once, or it is no feedback report.
-        blames = len(feedback.get("feedback-type", [])) == 1 and kind in COMPLAINTS
+        genuine = not part.cut and all(len(feedback.get(name, [])) == 1 for name in REQUIRED)
+        blames = genuine and kind in COMPLAINTS
         named = feedback.get("original-rcpt-to") or feedback.get("removal-recipient") or [""]
         recipients = [match[0] if (match := ADDRESS.search(name)) else "" for name in named]
         envelope = (feedback.get("original-envelope-id") or [""])[0]
@@ -63,14 +66,14 @@ def delivery(letter: Letter) -> Report | None:
     found = letter.of_kind(*REPORT)
     # A report about a report holds the first one too.
     parts = [part for part in found if not part.returned] or found
-    texts = [part.text for part in parts] or [part.text for part in letter.parts if KNOWN.search(part.text)][:1]
+    parts = parts or [part for part in letter.parts if KNOWN.search(part.text)][:1]
     about = prose.body(letter)
     failures, envelope = [], ""
-    for text in texts:
-        for group in groups(text):
+    for part in parts:
+        for group in groups(part.text):
             envelope = envelope or (group.get("original-envelope-id") or [""])[0]
             if failure := failed(group):
-                failures.append(failure)
+                failures.append(replace(failure, cut=part.cut))
     around = prose.about(about, [failure.recipient for failure in failures])
     failures = [replace(failure, around=around[failure.recipient]) for failure in failures]
     return Report("bounce", once(failures), envelope) if failures else None
@@ -119,7 +122,8 @@ def told(letter: Letter) -> Report | None:
     """Read a report written for people."""
     if not prose.speaks_of_failure(letter):
         return None
-    return Report("bounce", [spoken(*one) for one in prose.recipients(letter)])
+    cut = any(part.cut and not part.returned for part in letter.parts)
+    return Report("bounce", [replace(spoken(*one), cut=cut) for one in prose.recipients(letter)])
 
 
 def spoken(recipient: str, text: str, delayed: bool) -> Failure:

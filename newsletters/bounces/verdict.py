@@ -41,6 +41,9 @@ def of(failure: Failure) -> Bounce.Kind:
         return Kind.AUTH
     kind = outright(said) or (said and exactly(failure.status)) or in_prose(failure, around)
     kind = kind or exactly(failure.status) or SUBJECTS.get(failure.status[2:3]) or hinted(f"{said} {around}")
+    if kind == Kind.HARD and failure.cut:
+        # What is missing may have said otherwise.
+        return Kind.SOFT
     if kind == Kind.HARD and of_the_text(failure.status, said, f"{said} {around}"):
         return Kind.SOFT
     return kind or Kind.SOFT

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from django.utils.translation import gettext as _
 
-from newsletters.alarm_words import in_its_language
+from newsletters.alarm_words import desk, in_its_language
 from newsletters.models import Publication, Stop
 
 PROOF = re.compile(r"(?<![\d.])([45]\.7\.(?:2\d|3[0-2]|515))(?![\d.])")
@@ -61,7 +61,8 @@ def advice(cause: str) -> str:
 
 def again(publication: Publication) -> str:
     command = f"manage.py stuck --go-on {publication.slug}"
-    return _("When it is mended, let it go on in the admin, or with: %(command)s") % {"command": command}
+    values = {"address": desk(publication, "#now"), "command": command}
+    return _("When it is mended, let it go on at your desk, %(address)s, or with: %(command)s") % values
 
 
 @in_its_language

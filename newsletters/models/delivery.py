@@ -1,8 +1,8 @@
 import base64
+import json
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Any
 
 from cryptography.fernet import Fernet
@@ -27,6 +27,8 @@ from newsletters.models.subscriber import Subscriber
 LEASE = timedelta(minutes=5)
 # RFC 5321 section 4.5.3.2.6 grants a server ten minutes to answer the final dot.
 REPLY_WAIT = timedelta(minutes=11)
+# The database's clock, and so much later
+NOW = {"postgresql": "statement_timestamp(){0}", "sqlite": "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW'{1})"}
 
 
 AT_LEAST_ONE = [MinValueValidator(1)]
@@ -145,7 +147,7 @@ class OutgoingQuerySet(models.QuerySet[Any]):
 
     # The columns of the key, with their types in PostgreSQL
     KEY = {"id": "bigint"}
-    # What must still hold at the hand-off, as SQL on the row "d"; `still_wanted` says the same to the ORM.
+    # What must still hold at the hand-off, as SQL on the row "d"
     WANTED = "TRUE"
     REVISION = ""
 
@@ -200,15 +202,13 @@ class OutgoingQuerySet(models.QuerySet[Any]):
             values |= self._arrays("e", [end.pk for end in ended])
             _keys, states, reasons, replies = zip(*ended, strict=True)
             values |= {"state": texts(states), "reason": texts(reasons), "reply": texts(replies)}
-        parts.append(
-            f"passed AS ({self._pass_sql() if keys else f'SELECT {self._key()} FROM {self._table} WHERE FALSE'})"
-        )
+        passed = f"{self._pass_sql()} RETURNING {self._key('d.')}"
+        parts.append(f"passed AS ({passed if keys else f'SELECT {self._key()} FROM {self._table} WHERE FALSE'})")
         if keys:
             values |= self._arrays("p", keys) | {"revision": array(revisions)}
         with _server_cursor() as cursor:
             cursor.execute(f"WITH {', '.join(parts)} SELECT {self._key()} FROM passed", values)
-            rows = cursor.fetchall()
-        return set(rows) if len(self.KEY) > 1 else {pk for (pk,) in rows}
+            return self._keys(cursor.fetchall())
 
     @property
     def _table(self) -> str:
@@ -218,17 +218,21 @@ class OutgoingQuerySet(models.QuerySet[Any]):
         return ", ".join(f"{alias}{name}" for name in self.KEY)
 
     def _arrays(self, name: str, keys: Sequence[Any]) -> dict[str, str]:
-        columns = zip(*keys, strict=True) if len(self.KEY) > 1 else [keys]
+        columns = zip(*map(self._columns, keys), strict=True)
         return {f"{name}{number}": array(column) for number, column in enumerate(columns)}
 
     def _unnested(self, name: str, **more: str) -> str:
+        if connection.vendor == "sqlite":
+            names = enumerate([*self.KEY, *more])
+            columns = [f"json_extract(value, '$[{place}]') AS {column}" for place, column in names]
+            return f"(SELECT {', '.join(columns)} FROM json_each(%({name})s)) AS {name}"
         types = [f"%({name}{number})s::{kind}[]" for number, kind in enumerate(self.KEY.values())]
         types += [f"%({column})s::{kind}[]" for column, kind in more.items()]
         return f"unnest({', '.join(types)}) {name} ({', '.join([*self.KEY, *more])})"
 
     def _settle_sql(self) -> str:
         return f"""
-            UPDATE {self._table} d SET state = e.state, reason = e.reason, reply = e.reply, settled_at = %(now)s,
+            UPDATE {self._table} AS d SET state = e.state, reason = e.reason, reply = e.reply, settled_at = %(now)s,
                 leased_until = NULL
             FROM {self._unnested("e", state="text", reason="text", reply="text")}
             WHERE ({self._key("d.")}) = ({self._key("e.")}) AND d.owner = %(owner)s
@@ -236,13 +240,13 @@ class OutgoingQuerySet(models.QuerySet[Any]):
 
     def _pass_sql(self) -> str:
         # With a bare column the planner, whose statistics know of no leased rows, reads all of them by their own index.
+        clock = NOW[connection.vendor]
         return f"""
-            UPDATE {self._table} d SET state = 'handoff', handoff_at = %(now)s, {self.REVISION}
-                leased_until = statement_timestamp() + %(wait)s
+            UPDATE {self._table} AS d SET state = 'handoff', handoff_at = %(now)s, {self.REVISION}
+                leased_until = {clock.format(" + %(wait)s", ", %(wait)s")}
             FROM {self._unnested("p", revision="bigint")}
             WHERE ({self._key("d.")}) = ({self._key("p.")}) AND d.owner = %(owner)s AND d.state || '' = 'leased'
-                AND d.leased_until > statement_timestamp() AND d.late_until > %(now)s AND {self.WANTED}
-            RETURNING {self._key("d.")}"""
+                AND d.leased_until > {clock.format("", "")} AND d.late_until > %(now)s AND {self.WANTED}"""
 
     def _hand_off_sqlite(
         self,
@@ -252,32 +256,28 @@ class OutgoingQuerySet(models.QuerySet[Any]):
         ended: Sequence[End],
         revisions: Sequence[int | None],
     ) -> set[Any]:
-        with transaction.atomic():
-            for how, share in groupby(sorted(ended, key=lambda end: end[1:]), key=lambda end: end[1:]):
-                self.settle([end.pk for end in share], owner, now, *how)
-            # Keys are asked for once in a statement: SQLite tries each of one list with each of another.
-            mine = self.filter(owner=owner)
-            still = mine.filter(self.still_wanted(), state=State.LEASED, leased_until__gt=Now(), late_until__gt=now)
-            for revision in set(revisions):
-                same = [key for key, one in zip(keys, revisions, strict=True) if one == revision]
-                made = {"revision_id": revision} if self.REVISION else {}
-                still.filter(pk__in=same).update(
-                    state=State.HANDOFF, handoff_at=now, leased_until=Now() + REPLY_WAIT, **made
-                )
-            return set(mine.filter(pk__in=keys, state=State.HANDOFF).values_list("pk", flat=True))
+        """The same in two statements: a WITH of SQLite changes no rows."""
+        written = connection.ops.adapt_datetimefield_value(now)
+        values = {"owner": owner.hex, "now": written, "wait": f"+{REPLY_WAIT.total_seconds()} seconds"}
+        with transaction.atomic(), connection.cursor() as cursor:
+            if ended:
+                rows = [[*self._columns(end.pk), *end[1:]] for end in ended]
+                cursor.execute(self._settle_sql(), values | {"e": json.dumps(rows, default=str)})
+            if not keys:
+                return set()
+            rows = [[*self._columns(key), revision] for key, revision in zip(keys, revisions, strict=True)]
+            sql = f"{self._pass_sql()} RETURNING {self._key()}"
+            cursor.execute(sql, values | {"p": json.dumps(rows, default=str)})
+            return self._keys(cursor.fetchall())
 
-    def still_wanted(self) -> Q:
-        return Q()
+    def _columns(self, key: Any) -> Sequence[Any]:
+        return key if len(self.KEY) > 1 else [key]
+
+    def _keys(self, rows: list[Any]) -> set[Any]:
+        return set(rows) if len(self.KEY) > 1 else {pk for (pk,) in rows}
 
     def drop(self, keys: Sequence[Any], owner: uuid.UUID, now: datetime) -> None:
         """Close what dropped out at the hand-off because nobody wants it any more."""
-
-    def settle(
-        self, keys: list[Any], owner: uuid.UUID, now: datetime, state: str, reason: str = "", reply: str = ""
-    ) -> int:
-        """Write down how these rows ended. A reply that comes after the row was given up still counts."""
-        mine = self.filter(pk__in=keys, owner=owner, state__in=(State.LEASED, State.HANDOFF, State.UNCERTAIN))
-        return mine.update(state=state, settled_at=now, leased_until=None, reason=reason, reply=reply)
 
     def put_off(
         self,
@@ -386,9 +386,6 @@ class DeliveryQuerySet(OutgoingQuerySet):
         what = ("publication_id", "way", "issue_id", "entry__series_id", "entry__rank", "attempts")
         reader = ("subscriber__address", "subscriber__first_name", "subscriber__zone", began)
         return [Claim(*row) for row in self.order_by("try_at").values_list(*self.KEY, *what, *reader)]
-
-    def still_wanted(self) -> Q:
-        return Q(self._reader()) & ~Q(self._halt()) & ~Q(self._stop())
 
     def drop(self, keys: Sequence[Any], owner: uuid.UUID, now: datetime) -> None:
         for key in keys:

@@ -10,7 +10,7 @@ from django.db import models
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from newsletters import clock, destinations, personal
+from newsletters import clock, destinations, headers, personal
 from newsletters.clock import Promise
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Publication(models.Model):
     @property
     def domain(self) -> str:
         """Return the host for Message-ID and List-Id: the sender's, which DKIM aligns with."""
-        return self.sender.rpartition("@")[2].encode("idna").decode()
+        return headers.addr_spec(self.sender).rpartition("@")[2]
 
 
 class Member(models.Model):

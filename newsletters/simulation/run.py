@@ -12,18 +12,21 @@ from django.db import OperationalError
 from django.db.models import Min, Q
 from django.db.models.functions import Now
 
-from newsletters import clock, invariants, notices, planning, promise, sending
+from newsletters import clock, invariants, notices, planning, promise, sending, stuck
 from newsletters.invariants import Struck
-from newsletters.models import Clock, Day, Delivery, Letter, Relay
+from newsletters.models import Clock, Correction, Day, Delivery, Letter, Relay
 from newsletters.models.delivery import LEASE, OPEN, WAITING, State
+from newsletters.planning import Plan
 from newsletters.simulation.faults import KILLS_PLANNER, STOPS_SENDER, Faults, Killed
 from newsletters.simulation.witness import Witness
 from newsletters.simulation.world import World
 
 FIRST = date(2027, 1, 4)
 BEAT = timedelta(seconds=30)
-# Each plan is compared with a plain reading of the rules for one zone in so many.
-SAMPLE = 10
+# Of many readers, one plan in so many is compared with a plain reading of the rules; of a few, each is.
+SAMPLE, FEW = 10, 100
+# How likely somebody asks the mail server of a day what became of the emails in doubt.
+ASKED = 0.5
 # What is older was looked at in the nights before, and at the end all is.
 RECENT = timedelta(days=4)
 JUMPS = {
@@ -33,6 +36,10 @@ JUMPS = {
 }
 
 Act = Callable[[datetime], None]
+
+
+def midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)
 
 
 @dataclass
@@ -49,7 +56,7 @@ class Simulation:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.faults = Faults(Random(self.seed + 1), self.wanted)
-        self.start = datetime.combine(FIRST, time(), tzinfo=UTC)
+        self.start = midnight(FIRST)
         self.end = self.start + timedelta(days=self.days)
         # True time, what the machines' clocks are off by, and until when no beat comes.
         self.now, self.shift, self.asleep = self.start, timedelta(0), self.start
@@ -58,6 +65,7 @@ class Simulation:
         self.agenda: list[tuple[datetime, int, Act]] = []
         self.number = count()
         self.struck: dict[str, date] = {}
+        self.looked = Counter[str]()
 
     def tell(self, broken: Iterable[str]) -> None:
         """Note what is broken, each once."""
@@ -75,7 +83,8 @@ class Simulation:
             self.faults.progress = ahead / self.days
             for moment, act in self.world.day(day):
                 self.at(moment, act)
-            self.live(until=datetime.combine(day + clock.ONE_DAY, time(), tzinfo=UTC))
+            self.at(midnight(day) + timedelta(hours=self.random.uniform(0, 24)), self.ask_the_server)
+            self.live(until=midnight(day + clock.ONE_DAY))
             promise.go_round(self.clock())
             self.look_around(day)
             report(day)
@@ -143,6 +152,7 @@ class Simulation:
 
     def tick(self) -> None:
         now = self.clock()
+        plans: list[Plan] | None = None
         try:
             with self.faults.within(KILLS_PLANNER, 12):
                 notices.tick(now)
@@ -150,7 +160,8 @@ class Simulation:
             promise.tick(now, plans)
         except Killed:
             pass
-        self.look_at_plans()
+        if plans != []:
+            self.look_at_plans()
         sending.sweep(now)
 
     def send(self) -> None:
@@ -160,6 +171,13 @@ class Simulation:
         except (Killed, OperationalError):
             # What the dead worker held comes back when its lease runs out, by the database's clock.
             self.at(self.now + LEASE, self.expire)
+
+    def ask_the_server(self, now: datetime) -> None:
+        """Settle what is uncertain by the server's record, on some days."""
+        if self.random.random() < ASKED and not self.witness.away:
+            self.looked["emails in doubt settled by the server's record"] += sum(
+                stuck.settle(self.witness, now).values()
+            )
 
     def expire(self, now: datetime) -> None:
         for table in (Delivery, Letter):
@@ -177,8 +195,10 @@ class Simulation:
                 continue
             self.look_at_passed(struck, known)
             self.tell(invariants.none_forgotten(struck))
-            if self.random.randrange(SAMPLE) == 0:
+            self.looked["promises struck"] += 1
+            if self.subscribers <= FEW or self.random.randrange(SAMPLE) == 0:
                 self.tell(invariants.as_the_cascade_says(struck))
+                self.looked["plans read once more in plain Python"] += 1
             self.struck[struck.zone] = struck.date
 
     def look_at_passed(self, struck: Struck, known: date | None) -> None:
@@ -207,10 +227,13 @@ class Simulation:
         self.faults.over, self.shift = True, timedelta(0)
         self.asleep, self.witness.away = self.now, False
         self.expire(self.now)
+        # The beat may have been down to the end.
+        self.tick()
         self.send()
         self.now += timedelta(days=3)
         self.expire(self.now)
         publication = self.world.publication
+        stuck.settle(self.witness, self.now)
         self.tell(invariants.standing(publication, FIRST - timedelta(days=2), self.now))
         self.tell(invariants.fixed_days(publication))
         self.tell(self.reconcile())
@@ -233,10 +256,13 @@ class Simulation:
     def audit(self) -> Iterator[str]:
         """Close the ledger and compare it with a recount of the rows."""
         promise.go_round(self.now)
+        self.tell(f"I5 {row} is still in doubt" for row in stuck.uncertain(self.world.publication))
         days = Day.objects.filter(publication=self.world.publication).order_by("date")
         over = days.filter(date__lt=(self.end - timedelta(days=1)).date(), closed_at=None)
         yield from (f"ledger: {day.date} never closed" for day in over)
         yield from invariants.ledger(days)
+        self.looked["days of the ledger compared with a recount of their rows"] = days.exclude(closed_at=None).count()
+        self.looked["corrections after a day had closed"] = Correction.objects.filter(day__in=days).count()
 
     def ends(self) -> Counter[str]:
         """Return how many rows ended how."""

@@ -1,10 +1,12 @@
 """A mail server inside the simulation: it counts what it accepted, and behaves as badly as servers do."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from newsletters.models import Subscriber
+from newsletters.postfix import Answer
 from newsletters.simulation.faults import Faults, Killed
 from newsletters.transports import Message, Outcome, Unreachable
 
@@ -22,6 +24,10 @@ class Witness:
 
     def connect(self, url: str) -> "Connection":
         return Connection(self)
+
+    def ask(self, messages: Mapping[str, datetime]) -> dict[str, Answer]:
+        """Say what became of messages, as a relay's log does."""
+        return {name: Answer("sent" if self.accepted[name] else "absent") for name in messages}
 
     def accept(self, message: Message) -> None:
         self.accepted[message.message_id] += 1
@@ -48,7 +54,7 @@ class Connection:
     def stage(self, message: Message) -> Outcome | None:
         if self.witness.away:
             raise Unreachable("Connection refused")
-        if self.served and self.strike("worker killed after settling"):
+        if self.served and self.strike("worker killed while staging the next"):
             raise Killed
         if self.strike("worker killed before the hand-off"):
             raise Killed
@@ -67,7 +73,7 @@ class Connection:
             raise Killed
         self.witness.doubt(keys)
         outcomes, gone = {}, False
-        for key in keys:
+        for key in filter(keys.__contains__, staged):
             gone = gone or self.strike("server gone at the dot")
             outcomes[key] = self.dot(staged[key], gone)
         if keys and self.strike("worker killed between dot and settling"):
@@ -90,5 +96,5 @@ class Connection:
 
     def close(self) -> None:
         self.staged = {}
-        if self.served and self.strike("worker killed after settling"):
+        if self.served and self.strike("worker killed while staging the next"):
             raise Killed

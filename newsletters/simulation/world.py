@@ -3,8 +3,12 @@
 import zoneinfo
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from random import Random
+from typing import TypeVar
+
+from django.db.models import Model, QuerySet
 
 from newsletters import letters, notices
 from newsletters.models import (
@@ -73,6 +77,13 @@ READERS |= {"digest": 1.5, "daily": 1.5, "own_days": 0.5}
 # How likely the author does it in a day
 AUTHOR = {"edit": 0.3, "reorder": 0.2, "insert": 0.05, "withdraw": 0.08, "put_back": 0.1, "pin": 0.05, "remove": 0.02}
 AUTHOR |= {"keep_for_later": 0.06, "rest": 0.01, "change_hour": 0.004, "change_promise": 0.004}
+# What each act is called in the report
+WORDED = {"return_": "return", "undo_leave": "leave and change their mind", "move": "change zone"}
+WORDED |= {"digest": "ask for a weekly digest", "daily": "go back to daily", "own_days": "keep days of their own"}
+WORDED |= {"queue_one": "queue an issue", "keep_for_later": "add to the reserve", "edit": "edit an issue"}
+WORDED |= {"reorder": "reorder a series", "insert": "insert into the sequence", "withdraw": "withdraw an issue"}
+WORDED |= {"put_back": "queue a withdrawn issue", "pin": "pin an issue to a date", "remove": "remove an issue"}
+WORDED |= {"rest": "take a break", "change_hour": "change the hour at once", "change_promise": "change the promise"}
 HOURS = [time(0), time(0, 30), time(6), time(7), time(8, 30), time(20)]
 
 WORDS = [
@@ -93,6 +104,13 @@ WORDS = [
 ]
 
 
+Row = TypeVar("Row", bound=Model)
+
+
+class Nobody(Exception):
+    """There is nobody, or nothing, that this could happen to."""
+
+
 class World:
     """One publication and everyone around it. Each act happens at the instant it is given."""
 
@@ -102,7 +120,7 @@ class World:
         self.zones = (ZONES + random.sample(others, max(zones - len(ZONES), 0)))[:zones]
         # Most live near the author, a few at the ends of the earth.
         self.weights = [1 / place for place in range(1, len(self.zones) + 1)]
-        self.did = Counter[str]()
+        self.did = Counter({WORDED.get(name, name): 0 for name in READERS | AUTHOR})
         self.writes_again = start.date()
         self.written = self.joined = 0
         self.touched: dict[int, datetime] = {}  # when a reader last did something
@@ -171,8 +189,10 @@ class World:
     def counted(self, act: Callable[[datetime], None]) -> Callable[[datetime], None]:
         def do(now: datetime) -> None:
             self.now = now
-            self.did[getattr(act, "__name__", "")] += 1
-            act(now)
+            with suppress(Nobody):
+                act(now)
+                name = getattr(act, "__name__", "")
+                self.did[WORDED.get(name, name)] += 1
 
         return do
 
@@ -181,22 +201,25 @@ class World:
         if day < self.writes_again:
             return []
         if self.random.random() < 0.015:
-            self.did["lapse"] += 1
+            self.did["fall silent for days or weeks"] += 1
             self.writes_again = day + timedelta(days=self.random.randint(5, 25))
         return [self.queue_one] * self.often(1.05)
 
     # Readers
 
-    def someone(self, *statuses: str) -> Subscriber | None:
-        readers = self.publication.subscribers.filter(status__in=statuses).order_by("pk")
-        count = readers.count()
-        if not count:
-            return None
-        reader = readers[self.random.randrange(count)]
+    def one_of(self, rows: QuerySet[Row]) -> Row:
+        """Return any of these rows. Raises Nobody."""
+        rows = rows.order_by("pk")
+        if not (count := rows.count()):
+            raise Nobody
+        return rows[self.random.randrange(count)]
+
+    def someone(self, *statuses: str) -> Subscriber:
+        reader = self.one_of(self.publication.subscribers.filter(status__in=statuses))
         self.touched[reader.pk] = self.now
         return reader
 
-    def active(self) -> Subscriber | None:
+    def active(self) -> Subscriber:
         return self.someone(Subscriber.Status.ACTIVE)
 
     def join(self, now: datetime) -> None:
@@ -229,56 +252,44 @@ class World:
         )
 
     def leave(self, now: datetime) -> None:
-        if reader := self.someone(Subscriber.Status.ACTIVE, Subscriber.Status.PAUSED):
-            reader.leave(now)
+        self.someone(Subscriber.Status.ACTIVE, Subscriber.Status.PAUSED).leave(now)
 
     def return_(self, now: datetime) -> None:
-        if reader := self.someone(Subscriber.Status.UNSUBSCRIBED):
-            self.welcome(reader, now)
+        self.welcome(self.someone(Subscriber.Status.UNSUBSCRIBED), now)
 
     def undo_leave(self, now: datetime) -> None:
-        if reader := self.active():
-            reader.leave(now)
-            reader.undo_leave(now)
+        reader = self.active()
+        reader.leave(now)
+        reader.undo_leave(now)
 
     def pause(self, now: datetime) -> None:
-        if reader := self.active():
-            reader.pause(now.date() + timedelta(days=self.random.randint(1, 20)), now)
+        self.active().pause(now.date() + timedelta(days=self.random.randint(1, 20)), now)
 
     def resume(self, now: datetime) -> None:
-        if reader := self.someone(Subscriber.Status.PAUSED):
-            reader.resume()
+        self.someone(Subscriber.Status.PAUSED).resume()
 
     def move(self, now: datetime) -> None:
-        if reader := self.active():
-            reader.move(self.somewhere(), now)
+        self.active().move(self.somewhere(), now)
 
     def digest(self, now: datetime) -> None:
-        if reader := self.active():
-            reader.receive_weekly(int(self.random.choice(self.fresh().weekdays)))
+        self.active().receive_weekly(int(self.random.choice(self.fresh().weekdays)))
 
     def daily(self, now: datetime) -> None:
-        weekly = self.publication.subscribers.exclude(digest_on=None).order_by("pk").first()
-        if weekly:
-            self.touched[weekly.pk] = now
-            weekly.receive_daily()
+        weekly = self.one_of(self.publication.subscribers.exclude(digest_on=None))
+        self.touched[weekly.pk] = now
+        weekly.receive_daily()
 
     def own_days(self, now: datetime) -> None:
-        if reader := self.active():
-            own = self.random.sample(self.fresh().weekdays, self.random.randint(1, 3))
-            reader.keep_pace("".join(sorted(own)))
+        own = self.random.sample(self.fresh().weekdays, self.random.randint(1, 3))
+        self.active().keep_pace("".join(sorted(own)))
 
     # The author
 
-    def an_issue(self, state: str) -> Issue | None:
-        issues = self.publication.issues.filter(state=state, kind=Issue.Kind.DAILY).order_by("pk")
-        count = issues.count()
-        return issues[self.random.randrange(count)] if count else None
+    def an_issue(self, state: str) -> Issue:
+        return self.one_of(self.publication.issues.filter(state=state, kind=Issue.Kind.DAILY))
 
-    def an_entry(self, *series: Series) -> Entry | None:
-        entries = Entry.objects.filter(series__in=series).order_by("pk")
-        count = entries.count()
-        return entries[self.random.randrange(count)] if count else None
+    def an_entry(self, *series: Series) -> Entry:
+        return self.one_of(Entry.objects.filter(series__in=series))
 
     def queue_one(self, now: datetime) -> None:
         self.stamp(self.queue.append(self.write(now)), now)
@@ -288,35 +299,33 @@ class World:
         self.stamp(self.reserve.append(self.write(now)), now)
 
     def edit(self, now: datetime) -> None:
-        if issue := self.an_issue(Issue.State.QUEUED):
-            issue.body = " ".join(self.random.choices(WORDS, k=30))
-            issue.save(update_fields=["body", "updated_at"])
+        issue = self.an_issue(Issue.State.QUEUED)
+        issue.body = " ".join(self.random.choices(WORDS, k=30))
+        issue.save(update_fields=["body", "updated_at"])
 
     def reorder(self, now: datetime) -> None:
-        if entry := self.an_entry(self.sequence, self.queue, self.reserve):
-            entry.series.move(entry, self.an_entry(entry.series))
-            Entry.objects.filter(pk=entry.pk).update(placed_at=now)
+        entry = self.an_entry(self.sequence, self.queue, self.reserve)
+        entry.series.move(entry, self.an_entry(entry.series))
+        Entry.objects.filter(pk=entry.pk).update(placed_at=now)
 
     def insert(self, now: datetime) -> None:
         """Put a new issue anywhere in the sequence."""
         self.stamp(self.sequence.insert(self.write(now), self.an_entry(self.sequence)), now)
 
     def withdraw(self, now: datetime) -> None:
-        if issue := self.an_issue(Issue.State.QUEUED):
-            Issue.objects.filter(pk=issue.pk).update(state=Issue.State.READY)
+        Issue.objects.filter(pk=self.an_issue(Issue.State.QUEUED).pk).update(state=Issue.State.READY)
 
     def put_back(self, now: datetime) -> None:
-        if issue := self.an_issue(Issue.State.READY):
-            Issue.objects.filter(pk=issue.pk).update(state=Issue.State.QUEUED)
+        Issue.objects.filter(pk=self.an_issue(Issue.State.READY).pk).update(state=Issue.State.QUEUED)
 
     def pin(self, now: datetime) -> None:
-        if entry := self.an_entry(self.queue):
-            entry.pinned_date = now.date() + timedelta(days=self.random.randint(1, 10))
-            entry.save(update_fields=["pinned_date"])
+        entry = self.an_entry(self.queue)
+        entry.pinned_date = now.date() + timedelta(days=self.random.randint(1, 10))
+        entry.save(update_fields=["pinned_date"])
 
     def remove(self, now: datetime) -> None:
-        if entry := self.an_entry(self.sequence, self.queue):
-            entry.series.remove(entry)
+        entry = self.an_entry(self.sequence, self.queue)
+        entry.series.remove(entry)
 
     def rest(self, now: datetime) -> None:
         first = now.date() + timedelta(days=self.random.randint(2, 9))
@@ -336,7 +345,7 @@ class World:
         """Promise another hour and other days, told ahead."""
         first = now.date() + timedelta(days=self.random.randint(9, 20))
         if self.publication.promise_changes.filter(first=first).exists():
-            return
+            raise Nobody
         change = PromiseChange(
             publication=self.fresh(),
             first=first,

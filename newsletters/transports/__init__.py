@@ -217,10 +217,15 @@ def check_verp(address: str | None) -> None:
 
 def connect(url: str) -> Transport | Line:
     """Open the way out that a relay's URL names."""
+    from newsletters.transports.aside import Aside
     from newsletters.transports.esp import ESP
     from newsletters.transports.letterbox import Letterbox
     from newsletters.transports.smtp import SMTP
 
     options = parse(url)
-    kinds: dict[str, Callable[[Options], Transport | Line]] = {"letterbox": Letterbox, "smtp": SMTP, "esp": ESP}
+    kinds: dict[str, Callable[[Options], Transport | Line]] = {
+        "letterbox": Letterbox,
+        "smtp": SMTP,
+        "esp": lambda options: Aside(ESP(options)),
+    }
     return kinds[options.scheme](options)

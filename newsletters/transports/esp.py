@@ -18,7 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 from newsletters.transports import Message, Options, Outcome, TransportURLError, Unreachable, answers, calls, providers
 from newsletters.transports.copies import Copy, copy_of
 
-CONNECT_SECONDS = 30
+# A stop must not wait longer for a knock at the door.
+CONNECT_SECONDS = 5
 REPLY_SECONDS = 60
 # How many texts that need a call each are handed off in one commit.
 TEXTS = 16

@@ -4,22 +4,40 @@ Only what is signed counts. anymail refuses a wrong signature itself; a provider
 ANYMAIL_WEBHOOK_SECRET, and without one its address does not exist.
 """
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from anymail import urls as anymail_urls
-from anymail.exceptions import AnymailInsecureWebhookWarning
+from anymail.exceptions import AnymailAPIError, AnymailInsecureWebhookWarning
 from anymail.signals import inbound, tracking
 from django.core.exceptions import ImproperlyConfigured
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.urls import URLPattern, path
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from newsletters.bounces import events
 
-tracking.connect(events.happened, dispatch_uid="newsletters.bounces")
-inbound.connect(events.received, dispatch_uid="newsletters.bounces")
+log = logging.getLogger(__name__)
+
+
+class NotDone(Exception):
+    """An event was understood and could not be written down: its provider is to tell it again."""
+
+
+def told(what: Callable[..., None]) -> Callable[..., None]:
+    def tell(*args: Any, **facts: Any) -> None:
+        try:
+            what(*args, **facts)
+        except Exception as error:
+            raise NotDone from error
+
+    return tell
+
+
+tracking.connect(told(events.happened), weak=False, dispatch_uid="newsletters.bounces")
+inbound.connect(told(events.received), weak=False, dispatch_uid="newsletters.bounces")
 
 
 def closed(view: Any) -> bool:
@@ -44,6 +62,14 @@ def guarded(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         except ImproperlyConfigured:
             # Some look for their key only when they are called.
             raise Http404 from None
+        except AnymailAPIError as error:
+            # What it names could not be fetched from the provider.
+            log.warning("%s: %s", request.path, error)
+            return HttpResponse("Try again.", status=503, content_type="text/plain")
+        except (AttributeError, LookupError, TypeError, ValueError):
+            # anymail reads what it is given without asking what it is.
+            log.warning("%s brought what makes no sense", request.path)
+            return HttpResponseBadRequest("This makes no sense.", content_type="text/plain")
 
     return hook
 

@@ -1,13 +1,15 @@
+import signal
 import time
 from argparse import ArgumentParser
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from newsletters import planning, promise, sending
+from newsletters import planning, promise, sending, tasks
 from newsletters.models import Delivery, Letter
 from newsletters.models.delivery import WAITING
 
@@ -42,13 +44,16 @@ class Command(BaseCommand):
             self.stdout.write(f"{plan.publication}: {plan.rows} emails planned for {plan.date} in {plan.zone}")
         sending.sweep(timezone.now() + shift)
         done: Counter[str] = Counter()
-        while ended := sending.drain(lambda: timezone.now() + shift, report=self.show):
-            done += ended
+        # Ctrl-C and whoever stops reading wait for the answers to what has been handed off.
+        with tasks.unhurried(signal.SIGINT) as stopping:
+            while ended := sending.drain(lambda: timezone.now() + shift, stopping=stopping, report=self.show):
+                done += ended
         promise.tick(timezone.now() + shift, plans)
         return done
 
     def show(self, done: Counter[str]) -> None:
-        self.stdout.write(f"  {sum(done.values())} so far")
+        with suppress(OSError):
+            self.stdout.write(f"  {sum(done.values())} so far")
 
     def next_try(self, now: datetime) -> float | None:
         """Return the seconds until the next row that waits may go, or None where none does."""

@@ -4,9 +4,11 @@ import random
 import tempfile
 import time
 from argparse import ArgumentParser
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,11 @@ from newsletters import promise
 from newsletters.models import Day
 from newsletters.simulation.run import Simulation
 
+# So many broken invariants are told while the days go by; at the end, all are.
 SHOWN = 20
+# The ledger of so many days is printed day by day.
+SPAN = 62
+FIGURES = ["expected", "on time", "late", "failed", "uncertain"]
 
 
 class Command(BaseCommand):
@@ -40,7 +46,7 @@ class Command(BaseCommand):
         with quiet(), scratch():
             simulation = Simulation(days, subscribers, zones, seed, faults)
             simulation.run(lambda day: self.progress(day, simulation))
-            self.ledger(simulation)
+            self.ledger()
             self.summary(simulation)
         self.stdout.write(f"{days} days, {subscribers} subscribers, {zones} zones: {time.monotonic() - started:.0f} s")
         self.verdict(simulation)
@@ -54,21 +60,26 @@ class Command(BaseCommand):
         self.told = len(simulation.broken)
         self.stderr.flush()
 
-    def ledger(self, simulation: Simulation) -> None:
-        heads = ["date", "expected", "on time", "late", "failed", "uncertain"]
-        self.stdout.write("  ".join(f"{head:>9}" for head in heads) + "  kept   not sent")
-        for day in Day.objects.order_by("date").prefetch_related("corrections"):
-            known = promise.figures(day)
-            numbers = [known.expected, known.on_time, known.late, known.failed, known.uncertain]
-            left_out = [f"{reason} {number}" for reason, number in (known.missed | known.skipped).items()]
-            kept = {True: "yes", False: "no", None: "-"}[known.kept]
-            row = "  ".join(f"{number:>9}" for number in numbers)
-            self.stdout.write(f"{day.date.isoformat():>10} {row}  {kept:<5}  {', '.join(left_out)}".rstrip())
+    def ledger(self) -> None:
+        """Print each date, or each month where there are many."""
+        days = list(Day.objects.order_by("date").prefetch_related("corrections"))
+        spans = [[day] for day in days] if len(days) <= SPAN else by_month(days)
+        heads = ["date" if len(days) <= SPAN else "month", *FIGURES, "kept", "not kept"]
+        self.stdout.write("  ".join(f"{head:>10}" for head in heads) + "  not sent")
+        for span in spans:
+            figures = [promise.figures(day) for day in span]
+            numbers = [sum(getattr(known, name.replace(" ", "_")) for known in figures) for name in FIGURES]
+            kept = [sum(known.kept is verdict for known in figures) for verdict in (True, False)]
+            left_out = sum((Counter(known.missed) + Counter(known.skipped) for known in figures), Counter[str]())
+            first = f"{span[0].date:%Y-%m}" if len(days) > SPAN else f"{span[0].date}"
+            row = "  ".join(f"{cell:>10}" for cell in [first, *numbers, *kept])
+            self.stdout.write(f"{row}  {told(left_out)}".rstrip())
 
     def summary(self, simulation: Simulation) -> None:
         self.stdout.write("\nRows: " + told(simulation.ends()))
         self.stdout.write(f"The server accepted {simulation.witness.accepted.total()} messages.")
         self.stdout.write("People: " + told(simulation.world.did))
+        self.stdout.write("Looked at: " + told(simulation.looked))
         if simulation.wanted:
             self.stdout.write("Faults: " + told(simulation.faults.landed))
 
@@ -76,7 +87,7 @@ class Command(BaseCommand):
         idle = simulation.faults.never_landed()
         for kind in idle:
             self.stdout.write(f"This fault never landed: {kind}. Give more days or subscribers.")
-        for line in list(simulation.broken)[:SHOWN]:
+        for line in simulation.broken:
             self.stdout.write(line)
         self.stdout.write(f"{len(simulation.broken)} broken invariants")
         if simulation.broken or idle:
@@ -85,6 +96,10 @@ class Command(BaseCommand):
 
 def told(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+
+
+def by_month(days: list[Day]) -> list[list[Day]]:
+    return [list(month) for _first, month in groupby(days, key=lambda day: day.date.replace(day=1))]
 
 
 @contextmanager

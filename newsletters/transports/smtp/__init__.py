@@ -120,7 +120,7 @@ class SMTP:
 
     def _deal(self) -> None:
         """Give what waits to whoever is idle, and open more connections where that is not enough."""
-        if not self.waiting:
+        if not self.waiting or self.trouble:
             return
         for session in self.sessions:
             while self.waiting and session.idle:

@@ -69,8 +69,9 @@ class Session:
         self._write(b"QUIT\r\n")
 
     def unfit(self, message: Message) -> Outcome | None:
-        if "SMTPUTF8" not in self.offers and not (message.recipient + message.sender).isascii():
-            return Outcome("failed", "address", "553 5.6.7 This mail server takes no address with such letters.")
+        if "SMTPUTF8" not in self.offers and international(message):
+            reason = "refused" if message.recipient.isascii() else "address"
+            return Outcome("failed", reason, "553 5.6.7 This mail server takes no address with such letters.")
         limit = self.offers.get("SIZE", "")
         if limit.isdecimal() and 0 < int(limit) < len(message.data):
             return Outcome("failed", "refused", f"552 5.3.4 This mail server takes no more than {int(limit)} bytes.")
@@ -88,7 +89,7 @@ class Session:
             mail += f" RET=HDRS ENVID={message.token}"
             kind = "rfc822" if message.recipient.isascii() else "utf-8"
             rcpt = f" NOTIFY=FAILURE,DELAY ORCPT={kind};{xtext(message.recipient)}"
-        if not (message.recipient + sender).isascii():
+        if international(message):
             mail += " SMTPUTF8"
         if self.stale:
             self.commands.append(("RSET", b"RSET\r\n"))
@@ -223,6 +224,11 @@ class Session:
         """Return what the server has been silent about for too long, if anything."""
         waiting = "text" if self.out else self.expected[0] if self.expected else ""
         return waiting if waiting and now - self.since > PATIENCE[waiting] else ""
+
+
+def international(message: Message) -> bool:
+    """Tell whether an address on the envelope or in a header has letters that only RFC 6531 lets through."""
+    return not ((message.recipient + message.sender).isascii() and message.data.isascii())
 
 
 def xtext(address: str) -> str:

@@ -1,0 +1,120 @@
+"""A server that is away, slow, or asks for rest, and the next one that takes over."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from newsletters import allowances, limits
+from newsletters.models import Delivery, Relay
+from newsletters.models.delivery import State
+from tests.daemons import free_port
+from tests.servers import MailController, MailServer
+from tests.test_limits import HOUR, MONDAY, drain, mail_url, planned, relay, states  # noqa: F401
+
+
+@pytest.fixture
+def second(db: None) -> Iterable[MailServer]:
+    server = MailServer()
+    controller = MailController(server, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    server.url = f"smtp://127.0.0.1:{controller.port}"
+    other = Relay(name="second", rank=1)
+    other.url = server.url
+    other.save()
+    yield server
+    controller.stop()
+
+
+def test_the_next_server_takes_over_at_once(planned: Any, second: MailServer, settings: Any) -> None:  # noqa: F811
+    relay(rank=0)
+    settings.MAIL_URL = f"smtp://127.0.0.1:{free_port()}"
+    planned(3)
+
+    ended = drain()
+
+    assert ended["sent"] == 3
+    assert len(second.received) == 3
+    assert Relay.objects.get(name="MAIL_URL").resting_until == MONDAY + timedelta(seconds=15)
+
+
+def test_it_comes_back_to_the_first_after_a_rest(planned: Any, second: MailServer, smtp: MailServer) -> None:  # noqa: F811
+    first = relay(rank=0)
+    smtp.replies["MAIL"] = "421 too busy"
+    planned(4)
+    drain()
+    smtp.replies.clear()
+    moved = len(second.received)
+    for reader in Delivery.objects.values_list("subscriber_id", flat=True)[:2]:
+        Delivery.objects.filter(subscriber_id=reader).update(state=State.PLANNED, owner=None, try_at=MONDAY)
+
+    drain(MONDAY + timedelta(seconds=20))
+
+    first.refresh_from_db()
+    # The one to which it said 421 is tried again later; the others moved over at once.
+    assert moved >= 3
+    assert (len(second.received), len(smtp.received)) == (moved, 2)
+    assert (first.failures, first.resting_until) == (0, None)
+
+
+def test_rests_grow_while_nobody_answers() -> None:
+    assert allowances.FIRST_REST * 2**5 < allowances.LONGEST_REST
+
+
+@pytest.mark.django_db
+def test_a_server_is_left_alone_as_long_as_it_asks() -> None:
+    one = relay()
+
+    allowances.rest(one, MONDAY, 120)
+    allowances.rest(one, MONDAY + timedelta(seconds=1), 5)
+
+    one.refresh_from_db()
+    assert one.resting_until == MONDAY + timedelta(seconds=120)
+
+
+def test_what_one_server_may_have_taken_is_never_given_to_the_other(
+    planned: Any,  # noqa: F811
+    second: MailServer,
+    smtp: MailServer,
+) -> None:
+    relay(rank=0)
+    smtp.replies["DATA"] = ""
+    planned(3)
+
+    drain()
+    for minutes in range(1, 20):
+        drain(MONDAY + timedelta(minutes=minutes))
+
+    assert states() == {State.UNCERTAIN: 3}
+    assert second.received == []
+
+
+def test_a_full_server_lets_the_next_one_help(planned: Any, second: MailServer, smtp: MailServer) -> None:  # noqa: F811
+    relay(rank=0, per_hour=20)
+    planned(30)
+
+    assert drain() == {"sent": 30}
+
+    assert (len(smtp.received), len(second.received)) == (18, 12)
+
+
+def test_many_put_off_slow_all_workers_down(planned: Any, smtp: MailServer) -> None:  # noqa: F811
+    smtp.replies["RCPT"] = "450 4.7.1 too fast"
+    planned(20)
+
+    drain()
+
+    slowed = Relay.objects.get()
+    assert slowed.slowed_at == MONDAY
+    assert 0 < slowed.slowed_to <= slowed.slowed_from / 2
+    assert limits.speed(slowed, MONDAY + HOUR * 3) is None
+
+
+def test_one_full_mailbox_slows_nobody_down(planned: Any, smtp: MailServer) -> None:  # noqa: F811
+    smtp.replies["reader1@example.com"] = "452 4.2.2 mailbox full"
+    planned(20)
+
+    drain()
+
+    assert Relay.objects.get().slowed_at is None
