@@ -20,7 +20,7 @@ from newsletters.articles import ReadError
 from newsletters.articles.fetch import Guard
 from newsletters.articles.importing import Report, import_articles
 from newsletters.models import Break, Delivery, Issue, Publication, Series
-from newsletters.models.delivery import OPEN, State
+from newsletters.models.outgoing import OPEN, State
 
 
 @transaction.atomic

@@ -12,7 +12,7 @@ from django.db.models import Case, Count, OuterRef, QuerySet, Subquery, Value, W
 
 from newsletters import clock, zones
 from newsletters.models import Break, Clock, Day, Delivery, Publication, Subscriber, Tally
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 
 # After so long without a single email handed over, something is wrong.
 SLOW = timedelta(minutes=10)

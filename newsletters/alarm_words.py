@@ -10,7 +10,7 @@ from django.utils.translation import ngettext, override
 
 from newsletters import dates, personal, proofreading, runway
 from newsletters.models import Alarm, Issue, Publication, Rehearsal
-from newsletters.models.delivery import OPEN, State
+from newsletters.models.outgoing import OPEN, State
 
 # An alarm names so many drafts or problems; the desk has them all.
 NAMED = 3

@@ -15,7 +15,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Sum
 from newsletters import alarm_words, clock, destinations, runway, shortfall
 from newsletters.figures import THEIRS
 from newsletters.models import Alarm, Clock, Delivery, Halt, Publication, Rehearsal, Subscriber, Tally
-from newsletters.models.delivery import OPEN, State
+from newsletters.models.outgoing import OPEN, State
 from newsletters.models.subscriber import keyed_hash
 from newsletters.promise import ROUND
 

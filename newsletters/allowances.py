@@ -19,7 +19,7 @@ from django.db.models import F, Q, Sum
 from newsletters import headers, limits
 from newsletters.limits import Window
 from newsletters.models import Allowance, Delivery, Halt, Letter, Line, Relay
-from newsletters.models.delivery import LEASE, OutgoingQuerySet, State
+from newsletters.models.outgoing import LEASE, OutgoingQuerySet, State
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from newsletters import headers, letters, postage, rendering
 from newsletters.models import Issue, Letter
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.transports import Message, Outcome
 
 log = logging.getLogger(__name__)

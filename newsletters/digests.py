@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from newsletters import cascade
 from newsletters.models import Delivery, Issue, Publication
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 
 # A day more than a week: where clocks shift against each other, an issue would fall between two digests.
 WEEK = timedelta(days=8)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from newsletters.models import Break
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 
 # Failures that the reader's own mailbox or server causes: shown, but they break no promise.
 THEIRS = {"address", "deferred", "server"}

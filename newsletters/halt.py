@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from newsletters import cascade, clock, promise, tasks
 from newsletters.models import Day, Delivery, Entry, Halt, Issue, Publication, Series, Tally
-from newsletters.models.delivery import HAD, OPEN, State
+from newsletters.models.outgoing import HAD, OPEN, State
 from newsletters.models.promise import MOVING
 
 NOTICED = timedelta(seconds=10)

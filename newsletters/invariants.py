@@ -26,7 +26,7 @@ from newsletters.models import (
     Subscriber,
     Walk,
 )
-from newsletters.models.delivery import HAD, OPEN, State
+from newsletters.models.outgoing import HAD, OPEN, State
 
 DAILY = Delivery.objects.filter(slot=0)
 EVERYONE = Q()

@@ -65,7 +65,7 @@ class Log:
 
     def _covers(self, at: datetime) -> bool:
         """Tell whether a message that was taken would stand in this log: it begins before, and ends long after."""
-        from newsletters.models.delivery import REPLY_WAIT
+        from newsletters.models.outgoing import REPLY_WAIT
 
         if self.first is None or self.last is None or self.first > at:
             return False

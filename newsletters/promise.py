@@ -19,7 +19,7 @@ from django.db.models import BooleanField, Case, Count, Exists, F, Max, OuterRef
 from newsletters import figures as arithmetic
 from newsletters.figures import Figures
 from newsletters.models import Bounce, Break, Clock, Correction, Day, Delivery, Heartbeat, Publication, Tally
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.models.promise import MOVING
 from newsletters.planning import Plan
 
@@ -49,9 +49,11 @@ def tick(now: datetime, plans: Iterable[Plan] = ()) -> None:
 
 def round_due(now: datetime) -> bool:
     """Claim the round of these ten minutes: of any number of beats, one gets it. A clock set back claims at once."""
-    row, new = Heartbeat.objects.get_or_create(name="ledger", defaults={"at": now})
-    stale = Heartbeat.objects.filter(pk=row.pk).exclude(at__gt=now - ROUND, at__lte=now)
-    return new or bool(stale.update(at=now))
+    last = Heartbeat.objects.filter(name="ledger")
+    if last.filter(at__gt=now - ROUND, at__lte=now).exists():
+        return False
+    stale = last.exclude(at__gt=now - ROUND, at__lte=now)
+    return bool(stale.update(at=now)) or Heartbeat.objects.get_or_create(name="ledger", defaults={"at": now})[1]
 
 
 def go_round(now: datetime) -> None:

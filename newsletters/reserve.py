@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.db.models import Count, F, Q
 
 from newsletters.models import Delivery, Entry, Series
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.models.series import RANK_GAP
 
 # Whoever leaves within a day of an email leaves because of it.

@@ -15,7 +15,7 @@ from newsletters import bounces, walks
 from newsletters.claims import Claim, End
 from newsletters.copies import Made, compose
 from newsletters.models import Delivery, Letter
-from newsletters.models.delivery import HAD, LEASE, OutgoingQuerySet, State
+from newsletters.models.outgoing import HAD, LEASE, OutgoingQuerySet, State
 from newsletters.supply import Supply
 from newsletters.transports import Line, Outcome, Unreachable
 

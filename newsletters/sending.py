@@ -15,9 +15,8 @@ from datetime import datetime
 from django.utils import timezone
 
 from newsletters import allowances, walks
-from newsletters.claims import Claim
 from newsletters.models import Delivery, Letter
-from newsletters.models.delivery import OutgoingQuerySet
+from newsletters.models.outgoing import OutgoingQuerySet
 from newsletters.sender import Sender
 from newsletters.supply import Supply
 from newsletters.transports import Line, Transport, connect, line
@@ -102,11 +101,18 @@ def sweep(now: datetime) -> None:
     """Take back what dead workers held, and close what came too late."""
     allowances.tidy(now)
     allowances.overdue(now)
-    walks.advance([Claim.of(row) for row in _deliveries().abandoned().select_related("subscriber", "entry")])
     for lane in (_letters, _deliveries):
-        for end, count in lane().sweep(now).items():
-            if count:
-                log.warning("%s: %d %s", lane().model._meta.verbose_name_plural, count, end)
+        rows = lane()
+        if rows.abandoned().exists():
+            walks.advance(rows.in_doubt().claimed())
+            report(rows, **rows.take_back())
+        report(rows, missed=rows.close(now))
+
+
+def report(rows: OutgoingQuerySet, **ends: int) -> None:
+    for end, count in ends.items():
+        if count:
+            log.warning("%s: %d %s", rows.model._meta.verbose_name_plural, count, end)
 
 
 def _letters() -> OutgoingQuerySet:

@@ -10,7 +10,7 @@ from newsletters import allowances, clock, limits
 from newsletters.allowances import Route
 from newsletters.limits import Demand, Meter
 from newsletters.models import Break, Clock, Delivery, Halt, Publication, Relay, Subscriber, Tally
-from newsletters.models.delivery import OPEN
+from newsletters.models.outgoing import OPEN
 
 
 def foreseen(now: datetime) -> dict[int, tuple[int, int]]:

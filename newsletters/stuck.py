@@ -11,7 +11,7 @@ from newsletters.bounces import policy, verdict
 from newsletters.bounces.origin import Origin, reader_of
 from newsletters.bounces.report import STATUS, Failure, in_text
 from newsletters.models import Bounce, Delivery, Letter, Publication, Stop
-from newsletters.models.delivery import WAITING, OutgoingQuerySet, State
+from newsletters.models.outgoing import WAITING, OutgoingQuerySet, State
 from newsletters.postfix import Answer, Record
 
 # A provider's webhook or a slow reply may still say what became of it.

@@ -10,7 +10,7 @@ from typing import Any
 from newsletters import allowances, limits
 from newsletters.allowances import Lanes, Route
 from newsletters.models import Allowance, Relay
-from newsletters.models.delivery import OutgoingQuerySet, State
+from newsletters.models.outgoing import OutgoingQuerySet, State
 from newsletters.transports import Outcome, Unreachable
 
 GONE = (State.SENT, State.FAILED, State.UNCERTAIN, State.HANDOFF)

@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 from newsletters import alarms, heartbeat, notices, planning, promise, rehearsal, sending, stuck
 from newsletters.bounces import mailbox
 from newsletters.models import Heartbeat
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 
 log = logging.getLogger(__name__)
 

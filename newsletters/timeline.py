@@ -12,7 +12,7 @@ from django.db import connection
 
 from newsletters import cascade, clock, digests, queue
 from newsletters.models import Break, Clock, Delivery, Entry, Issue, Subscriber
-from newsletters.models.delivery import OPEN
+from newsletters.models.outgoing import OPEN
 
 DRY, PAUSED, REST, MOVED, NOT_ASKED = "dry", "paused", "rest", "moved", "not asked"
 

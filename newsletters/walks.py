@@ -8,7 +8,7 @@ from django.db.models import Max, Q
 
 from newsletters.claims import Claim
 from newsletters.models import Delivery, Entry, Issue, Subscriber, Walk
-from newsletters.models.delivery import HAD
+from newsletters.models.outgoing import HAD
 
 
 def advance(rows: Iterable[Any]) -> None:

@@ -8,7 +8,7 @@ from django.db.models.functions import Cast, Concat
 
 from newsletters.addresses import mailbox_key
 from newsletters.models import Letter, Subscriber, Suppression
-from newsletters.models.delivery import OPEN, State
+from newsletters.models.outgoing import OPEN, State
 from optin.confirmation import ASKING, MEMORY, reader_of
 from optin.models import Consent, Request
 

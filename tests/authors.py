@@ -11,7 +11,7 @@ from django.test import Client
 
 from newsletters import planning, promise
 from newsletters.models import Day, Delivery, Member, Publication, Series
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from optin.models import Consent
 from tests.conftest import Reader
 from tests.test_planning import make_issue

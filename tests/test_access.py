@@ -13,7 +13,7 @@ from newsletters import letters
 from newsletters.addresses import mailbox_key
 from newsletters.links import Purpose, seal
 from newsletters.models import Delivery, Letter, Series, Subscriber, Suppression, Walk
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.models.subscriber import keyed_hash
 from optin.models import Consent, OptInPage, Request
 from tests.conftest import Reader

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 
 from newsletters import alarms, planning, promise
 from newsletters.models import Alarm, Delivery, Publication, Rehearsal, Series
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 from tests.watch import HOUR, MINUTE, MONDAY, SUNDAY_NOON, THE_23RD, Messenger, causes, end, look
 

@@ -18,7 +18,7 @@ from newsletters.models import (
     Suppression,
     Walk,
 )
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests import mails
 from tests.outbox import MONDAY, ONE_DAY, Send, message_id, row, send_day, token
 from tests.test_planning import make_issue

@@ -7,7 +7,7 @@ import pytest
 from newsletters import bounces
 from newsletters.bounces import breaker
 from newsletters.models import Alarm, Delivery, Letter, Publication, Stop, Subscriber, Tally
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests import mails
 from tests.outbox import MONDAY, ONE_DAY, Send, message_id, row, send_day
 from tests.test_bounces import status

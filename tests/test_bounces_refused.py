@@ -7,7 +7,7 @@ import pytest
 
 from newsletters import sending
 from newsletters.models import Alarm, Bounce, Delivery, Stop
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.outbox import MONDAY, Send, row
 from tests.servers import MailServer
 from tests.test_bounces import status

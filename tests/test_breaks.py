@@ -13,7 +13,7 @@ from django.test import Client
 from newsletters import notices, planning
 from newsletters.links import Purpose, seal
 from newsletters.models import Break, Clock, Delivery, Issue, PromiseChange, Publication, Series, Text
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from optin.models import OptInPage
 from tests.conftest import Reader
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from newsletters import clock, planning, promise, tasks
 from newsletters.models import Clock, Delivery, Publication, Series, Subscriber
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 from tests.servers import MailServer
 from tests.test_planning import make_issue

@@ -8,7 +8,7 @@ import pytest
 from newsletters import composing, drift, planning
 from newsletters.articles.importing import import_articles
 from newsletters.models import Article, Delivery, Issue, Publication
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 
 from newsletters import sender
 from newsletters.models import Delivery
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.transports import parse
 from newsletters.transports.esp import ESP
 from newsletters.transports.providers import PROVIDERS

@@ -8,7 +8,7 @@ import pytest
 
 from newsletters import allowances, limits
 from newsletters.models import Delivery, Relay
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.daemons import free_port
 from tests.servers import MailController, MailServer
 from tests.test_limits import HOUR, MONDAY, drain, mail_url, planned, relay, states  # noqa: F401

@@ -13,7 +13,7 @@ from django.db import connection
 from bench import ground
 from newsletters import sending
 from newsletters.models import Delivery, Letter
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from optin import answering
 from optin.models import OptInPage
 from tests.processes import ROOT

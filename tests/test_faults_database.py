@@ -18,7 +18,7 @@ from django.test import Client
 
 from newsletters import sending
 from newsletters.models import Delivery
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.transports import Message, connect, line
 from tests.processes import wait_until
 from tests.servers import MailServer

@@ -16,7 +16,7 @@ from django.db import OperationalError, connection
 
 from newsletters import sending
 from newsletters.models import Delivery
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.servers import MailServer
 from tests.test_faults_points import elsewhere, time_passes
 from tests.test_sending import MONDAY, mail_url, planned  # noqa: F401

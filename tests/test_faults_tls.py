@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from newsletters import sending
 from newsletters.models import Delivery
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.transports.smtp import opening
 from tests.servers import WireServer
 from tests.test_sending import MONDAY, planned  # noqa: F401

@@ -9,7 +9,7 @@ import pytest
 
 from newsletters import alarms, halt, invariants, planning, promise, sending
 from newsletters.models import Alarm, Day, Delivery, Halt, Issue, Publication, Series, Subscriber
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.transports import Message, Outcome, connect
 from tests.conftest import Reader
 from tests.servers import MailServer

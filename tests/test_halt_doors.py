@@ -9,7 +9,7 @@ from django.test import Client
 
 from newsletters import halt, promise
 from newsletters.models import Halt, Member, Publication
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.servers import MailServer
 from tests.test_halt import MONDAY, ends, mail_url, planned, queue, some_have_it  # noqa: F401
 from tests.test_planning import make_issue

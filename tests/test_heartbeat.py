@@ -7,7 +7,7 @@ import pytest
 
 from newsletters import alarms, heartbeat, planning, promise, tasks
 from newsletters.models import Delivery, Heartbeat
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.watch import HOUR, MINUTE, MONDAY, THE_23RD, Messenger, end
 
 

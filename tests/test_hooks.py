@@ -14,7 +14,7 @@ from django.urls import get_resolver
 
 from newsletters.claims import End
 from newsletters.models import Bounce, Delivery, Letter, Stop, Subscriber
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests import mails
 from tests.outbox import MONDAY, Send, message_id, row, token
 from tests.test_bounces import suppressed

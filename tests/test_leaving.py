@@ -7,7 +7,7 @@ from django.test import Client
 from newsletters import privacy
 from newsletters.links import Purpose, seal
 from newsletters.models import Delivery, Publication, Subscriber, Suppression
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 
 Status = Subscriber.Status

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from newsletters import allowances, letters, limits, planning, promise, sending
 from newsletters.limits import Window
 from newsletters.models import Allowance, Delivery, Letter, Publication, Relay, Series
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 from tests.servers import MailServer
 from tests.test_planning import make_issue

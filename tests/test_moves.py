@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from newsletters import invariants, planning, sending
 from newsletters.models import Clock, Delivery, Publication, Series, Subscriber
-from newsletters.models.delivery import HAD, State
+from newsletters.models.outgoing import HAD, State
 from tests.conftest import Reader
 from tests.test_planning import make_issue
 

@@ -17,7 +17,7 @@ from django.test import Client
 from newsletters import planning, sending
 from newsletters.bounces import mailbox
 from newsletters.models import Bounce, Letter, Publication
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests import mails
 from tests.blogs import Blog, blog
 from tests.conftest import Reader

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from newsletters import planning, queue
 from newsletters.models import Delivery, Entry, Issue, Publication, Series, Text, Walk
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)

@@ -12,7 +12,7 @@ from django.test import Client
 from newsletters import digests, pace, planning
 from newsletters.links import Purpose, seal
 from newsletters.models import Break, Clock, Delivery, Issue, Publication, Series, Subscriber, Text
-from newsletters.models.delivery import HAD, State
+from newsletters.models.outgoing import HAD, State
 from tests.conftest import Reader
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)

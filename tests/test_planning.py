@@ -8,7 +8,7 @@ from django.db import connection
 from newsletters import planning, sending, stuck
 from newsletters import queue as queue_days
 from newsletters.models import Break, Clock, Delivery, Issue, Publication, Series, Subscriber, Text, Walk
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)  # 7:00 in Paris

@@ -9,7 +9,7 @@ from django.db import connection
 
 from newsletters import planning, promise
 from newsletters.models import Break, Clock, Correction, Day, Delivery, Publication, Series, Tally
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 from tests.test_planning import make_issue
 

@@ -14,7 +14,7 @@ from django.db import connection
 
 from newsletters import planning, sending, tasks
 from newsletters.models import Clock, Day, Delivery, Series, Subscriber, Walk
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 from tests.processes import wait_until
 from tests.servers import MailServer

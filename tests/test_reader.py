@@ -7,7 +7,7 @@ from django.test import Client
 from newsletters.addresses import normalise
 from newsletters.links import Purpose, seal
 from newsletters.models import Clock, Delivery, Issue, Letter, Publication, Subscriber
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 
 Status = Subscriber.Status

@@ -22,7 +22,7 @@ from newsletters.models import (
     Subscriber,
     Text,
 )
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.models.subscriber import keyed_hash
 from tests.conftest import Reader
 

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from newsletters import bounces, links, sending
 from newsletters.links import Purpose
 from newsletters.models import Bounce, Letter, Publication
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests import mails
 from tests.outbox import MONDAY, Send, row, token
 from tests.servers import MailServer

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from newsletters import planning
 from newsletters.models import Clock, Delivery, Issue, Publication, Series, Subscriber
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 
 MONDAY = datetime(2026, 3, 2, 6, tzinfo=UTC)

@@ -12,7 +12,7 @@ from django.db import connection, connections
 
 from newsletters import figures, letters, planning, sender, sending
 from newsletters.models import Delivery, Issue, Letter, Publication, Relay, Series, Subscriber
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.transports import Message, Outcome, connect, line
 from tests.conftest import Reader
 from tests.processes import wait_until

@@ -4,7 +4,7 @@ from typing import Any
 
 from newsletters import letters
 from newsletters.models import Letter, Publication, Subscriber
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 from tests.servers import MailServer
 from tests.test_sending import MONDAY, SUNDAY, drain, mail_url, planned  # noqa: F401

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from newsletters import addresses, clock, invariants, planning, promise, queue, sending
 from newsletters.models import Break, Clock, Delivery, Entry, Issue, Letter, Publication, Series, Subscriber, Text
-from newsletters.models.delivery import HAD
+from newsletters.models.outgoing import HAD
 from newsletters.simulation.faults import CHANCES, Faults, Killed
 from newsletters.simulation.witness import Witness
 from optin import confirmation

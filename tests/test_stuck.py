@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 
 from newsletters import sending, stuck, tasks
 from newsletters.models import Bounce, Delivery, Heartbeat, Letter, Publication, Stop
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.outbox import MONDAY, Send, message_id, row, token
 from tests.servers import MailServer
 

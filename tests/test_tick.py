@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from newsletters import tasks
 from newsletters.models import Clock, Delivery, Letter, Publication, Tally
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.simulation.world import ZONES
 
 # The tables that grow with readers and with time, and the clocks

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from newsletters import planning, sending, timeline
 from newsletters.models import Break, Clock, Delivery, Entry, Issue, Publication, Series, Subscriber, Text
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from tests.conftest import Reader
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)  # 7:00 in Paris

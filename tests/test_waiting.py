@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.db.models import QuerySet
-from django.db.models.functions import Now
 
 from newsletters.models import Delivery, Letter
-from newsletters.models.delivery import HELD, WAITING
+from newsletters.models.outgoing import WAITING
 
 NOW = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 
@@ -31,4 +30,4 @@ def test_what_is_due_or_held_is_found_by_its_index(table: type[Any]) -> None:
     assert f"{name}_waiting" in way(table.objects.due(NOW))
     assert f"{name}_waiting" in way(table.objects.filter(state__in=WAITING, late_until__lte=NOW))
     assert f"{name}_held" in way(table.objects.abandoned())
-    assert f"{name}_held" in way(table.objects.filter(state__in=HELD, leased_until__lt=Now()))
+    assert f"{name}_held" in way(table.objects.in_doubt())

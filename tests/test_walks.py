@@ -13,7 +13,7 @@ from newsletters import addresses, planning, sending, stuck
 from newsletters.bounces import policy
 from newsletters.bounces.origin import Origin
 from newsletters.models import Bounce, Delivery, Issue, Publication, Series, Subscriber, Walk
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from optin import confirmation
 from optin.guard import Asker
 from optin.models import OptInPage

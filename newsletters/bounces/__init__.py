@@ -13,7 +13,7 @@ from newsletters.bounces.origin import Origin
 from newsletters.bounces.policy import Event
 from newsletters.bounces.report import Failure, Report
 from newsletters.models import Bounce, Delivery, Letter
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.transports import Outcome
 
 Kind, Door = Bounce.Kind, Bounce.Door

@@ -10,7 +10,7 @@ from django.db.models import Sum
 from newsletters import alarms
 from newsletters.bounces import words
 from newsletters.models import Bounce, Delivery, Publication, Stop, Tally
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 
 Kind, Cause = Bounce.Kind, Stop.Cause
 OURS = (Kind.CONTENT, Kind.REPUTATION, Kind.BLOCKED, Kind.SIZE, Kind.AUTH)

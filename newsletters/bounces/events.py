@@ -13,7 +13,7 @@ from newsletters.bounces import origin, policy, verdict
 from newsletters.bounces.origin import Origin
 from newsletters.bounces.report import CODE, STATUS, Failure, in_text
 from newsletters.models import Bounce
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.transports.providers import PROVIDERS
 
 log = logging.getLogger(__name__)

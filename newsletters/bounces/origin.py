@@ -12,7 +12,7 @@ from newsletters.bounces.letter import Letter as Mail
 from newsletters.bounces.report import Report
 from newsletters.links import BadToken, Purpose, Token
 from newsletters.models import Delivery, Letter, Publication, Subscriber
-from newsletters.models.delivery import HAD
+from newsletters.models.outgoing import HAD
 
 TOKEN = re.compile(r"(?<![a-z0-9])[a-z2-7]{50}(?![a-z0-9])", re.IGNORECASE)
 # Servers give up after five days; a complaint may take some weeks.

@@ -12,7 +12,7 @@ from newsletters import walks
 from newsletters.bounces import breaker
 from newsletters.bounces.origin import Origin
 from newsletters.models import Bounce, Delivery, Letter, Subscriber
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 
 Kind = Bounce.Kind
 

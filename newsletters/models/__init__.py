@@ -1,11 +1,15 @@
 from newsletters.models.article import Article, Source
 from newsletters.models.bounce import Bounce
-from newsletters.models.delivery import Delivery, Heartbeat, Letter, Outgoing, Relay
+from newsletters.models.delivery import Delivery
 from newsletters.models.halt import Halt
+from newsletters.models.heartbeat import Heartbeat
 from newsletters.models.issue import Issue, IssueText, Revision, Text
+from newsletters.models.letter import Letter
 from newsletters.models.limits import Allowance, Line, Wave
+from newsletters.models.outgoing import Outgoing
 from newsletters.models.promise import Alarm, Break, Clock, Correction, Day, PromiseChange, Rehearsal, Tally
 from newsletters.models.publication import Member, Publication
+from newsletters.models.relay import Relay
 from newsletters.models.series import Entry, Series, Walk
 from newsletters.models.stop import Stop
 from newsletters.models.subscriber import Subscriber, Suppression

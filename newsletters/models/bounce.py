@@ -1,7 +1,7 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from newsletters.models.delivery import Letter
+from newsletters.models.letter import Letter
 from newsletters.models.publication import Publication
 from newsletters.models.subscriber import Subscriber
 

@@ -1,8 +1,8 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from newsletters.models.delivery import Relay
 from newsletters.models.publication import Publication
+from newsletters.models.relay import Relay
 
 
 class Allowance(models.Model):

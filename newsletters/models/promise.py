@@ -7,8 +7,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from newsletters import clock
-from newsletters.models.delivery import State
 from newsletters.models.issue import Issue
+from newsletters.models.outgoing import State
 from newsletters.models.publication import Publication, promised_weekdays
 
 A_WEEK = timedelta(days=7)

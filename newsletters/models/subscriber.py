@@ -132,7 +132,7 @@ class Subscriber(models.Model):
 
     def leave(self, now: datetime) -> None:
         """End this reader's mails at once, also those already planned. Twice is once."""
-        from newsletters.models.delivery import Letter
+        from newsletters.models.letter import Letter
 
         with transaction.atomic():
             self._stop(self.Status.UNSUBSCRIBED, now, left_at=now)
@@ -147,7 +147,7 @@ class Subscriber(models.Model):
 
     def complain(self, now: datetime) -> None:
         """Never write again to someone who called a mail spam."""
-        from newsletters.models.delivery import Letter
+        from newsletters.models.letter import Letter
 
         with transaction.atomic():
             self._stop(self.Status.COMPLAINED, now, left_at=now)

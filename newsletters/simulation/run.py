@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from newsletters import clock, invariants, notices, planning, promise, sending, stuck
 from newsletters.invariants import Struck
 from newsletters.models import Clock, Correction, Day, Delivery, Letter, Relay
-from newsletters.models.delivery import LEASE, OPEN, WAITING, State
+from newsletters.models.outgoing import LEASE, OPEN, WAITING, State
 from newsletters.planning import Plan
 from newsletters.simulation.faults import KILLS_PLANNER, STOPS_SENDER, Faults, Killed
 from newsletters.simulation.witness import Witness

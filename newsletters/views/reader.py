@@ -11,7 +11,7 @@ from newsletters import clock, letters, notices, personal, tasks
 from newsletters.forms import PaceForm
 from newsletters.links import Purpose
 from newsletters.models import Delivery, Issue, Letter, Subscriber
-from newsletters.models.delivery import HAD, OPEN, State
+from newsletters.models.outgoing import HAD, OPEN, State
 from newsletters.views.pages import MEMBER, facts, gone, reader_of, show, token_page, undoable
 
 MORNINGS = 30

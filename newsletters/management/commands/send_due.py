@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from newsletters import planning, promise, sending, tasks
 from newsletters.models import Delivery, Letter
-from newsletters.models.delivery import WAITING
+from newsletters.models.outgoing import WAITING
 
 
 class Command(BaseCommand):

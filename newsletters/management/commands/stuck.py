@@ -14,7 +14,7 @@ from django.utils import timezone
 from newsletters import postfix, stuck, tasks
 from newsletters.bounces import breaker
 from newsletters.models import Heartbeat, Publication, Stop
-from newsletters.models.delivery import State
+from newsletters.models.outgoing import State
 from newsletters.stuck import Row
 
 SHOWN = 200
