@@ -77,6 +77,11 @@ def route_of(publication: int) -> list[Relay]:
     return found.relays
 
 
+def capped(relays: list[Relay]) -> set[str]:
+    """Return the recipients' domains that none of these relays takes without limit."""
+    return set.intersection(*(set(relay.domain_caps) for relay in relays))
+
+
 def is_letters(lane: OutgoingQuerySet) -> bool:
     return issubclass(lane.model, Letter)
 

@@ -5,10 +5,11 @@ A window holds for every span of its length, not from one full hour to the next:
 
 import math
 import re
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from typing import Any, Protocol
 
 from django.core.exceptions import ValidationError
@@ -128,6 +129,14 @@ def carries(relay: Limited, day: date, seconds: float) -> float:
     return min(found, default=math.inf)
 
 
+def carries_to(relay: Limited, domain: str, seconds: float) -> float:
+    """Return how many daily emails a relay can send to a domain within so many seconds; inf where it has no cap."""
+    if domain not in relay.domain_caps:
+        return math.inf
+    (window,) = domain_windows(relay, domain)
+    return (window.number - window.kept) * max(seconds // window.seconds, 1)
+
+
 def known_caps(value: Any) -> None:
     """Refuse limits by domain that cannot be read."""
     if not isinstance(value, dict):
@@ -213,15 +222,32 @@ def _serve(demand: Demand, meters: Sequence[Meter], now: datetime) -> None:
 # Readers in waves
 
 
-def calendar(number: int, room: Mapping[date, float]) -> list[tuple[date, int]]:
-    """Share readers out to dates; `room` says, in order, how many more than today's each date could carry.
+def calendar(
+    order: Sequence[str], room: Mapping[date, float], capped: Mapping[str, Mapping[date, float]]
+) -> Iterator[tuple[date, list[int]]]:
+    """Share readers out to dates, the first of them first; yield each date with their places in the order.
 
-    Who has entered stays: a date takes only what it carries beyond those before it.
+    `order` says in which capped domain each reader is, "" for none; `room` and `capped` say, date by date, how many
+    more than today's could be carried, at all and to a domain. Who has entered stays: a date takes only what it
+    carries beyond those before it.
     """
-    entered, found = 0, []
+    waiting: dict[str, deque[int]] = defaultdict(deque)
+    for place, domain in enumerate(order):
+        waiting[domain].append(place)
+    entered = Counter[str]()
     for day, carried in room.items():
-        wave = int(min(number, carried)) - entered
-        if wave > 0:
-            found.append((day, wave))
-            entered += wave
-    return found
+        most = {domain: own[day] - entered[domain] for domain, own in capped.items()}
+        wave = list(islice(_wave(waiting, most), max(int(min(carried, len(order))) - entered.total(), 0)))
+        entered.update(order[place] for place in wave)
+        if wave:
+            yield day, wave
+
+
+def _wave(waiting: Mapping[str, deque[int]], most: Mapping[str, float]) -> Iterator[int]:
+    """Take places out, the first first, passing over the domains that have no room left."""
+    left = {domain: most.get(domain, math.inf) for domain in waiting}
+    while open_ := [(places[0], domain) for domain, places in waiting.items() if places and left[domain] >= 1]:
+        place, domain = min(open_)
+        left[domain] -= 1
+        waiting[domain].popleft()
+        yield place

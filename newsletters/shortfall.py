@@ -21,7 +21,7 @@ def foreseen(now: datetime) -> dict[int, tuple[int, int]]:
     short, whole = Counter[int](), Counter[int]()
     for route in allowances.routes():
         limited = all(limits.windows(relay, now) for relay in route.relays)
-        domains = capped(route)
+        domains = allowances.capped(route.relays)
         if not limited and not domains:
             continue
         for demand in coming(route, now):
@@ -30,11 +30,6 @@ def foreseen(now: datetime) -> dict[int, tuple[int, int]]:
         # Who is too late for one reason may be so for the other.
         short |= at_all | sum((too_late(route, now, domain) for domain in domains), Counter[int]())
     return {publication: (number, whole[publication]) for publication, number in short.items() if number}
-
-
-def capped(route: Route) -> set[str]:
-    """Return the recipients' domains that no relay of a route takes without limit."""
-    return set.intersection(*(set(relay.domain_caps) for relay in route.relays))
 
 
 def too_late(route: Route, now: datetime, domain: str = "") -> Counter[int]:

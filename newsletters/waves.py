@@ -36,33 +36,44 @@ def to_enter(publication: Publication) -> QuerySet[Subscriber]:
     return publication.subscribers.filter(status=Subscriber.Status.ACTIVE, member_since=None)
 
 
-def still_to_come(publication: Publication, first: date) -> Iterator[QuerySet[Subscriber]]:
-    """Yield, zone by zone, the readers whose wave begins on a date or later."""
+def newcomers(publication: Publication, first: date) -> QuerySet[Subscriber]:
+    """Return all whose wave is `first` or later, or not fixed, whoever gave a sign of life last first."""
+    to_come = Q(member_since=None)
     for zone in publication.clocks.values_list("zone", flat=True):
-        yield publication.subscribers.filter(zone=zone, member_since__gte=clock.instant(first, time.min, zone))
+        to_come |= Q(zone=zone, member_since__gte=clock.instant(first, time.min, zone))
+    rows = publication.subscribers.filter(to_come, status=Subscriber.Status.ACTIVE)
+    return rows.order_by(Coalesce(F("seen_at"), F("created_at")).desc(), "pk")
 
 
-def planned(publication: Publication, now: datetime) -> tuple[list[tuple[date, int]], int]:
-    """Return the calendar, (date, number), for all who are to enter, and how many find no place in it."""
-    moved = sum(rows.count() for rows in still_to_come(publication, first_date(publication, now)))
-    number = to_enter(publication).count() + moved
-    found = limits.calendar(number, room(publication, moved, now))
-    return found, number - sum(wave for _day, wave in found)
-
-
-def room(publication: Publication, moved: int, now: datetime) -> dict[date, float]:
-    """Return how many readers more than today's each promised date could carry; those `moved` give up their place."""
+def planned(publication: Publication, now: datetime) -> tuple[list[tuple[date, list[int]]], int]:
+    """Return the calendar, (date, keys of the readers), for all who are to enter, and how many find no place in it."""
+    rows = newcomers(publication, first_date(publication, now))
     relays = allowances.route_of(publication.pk)
-    there = readers(relays, publication) - moved
+    domains = allowances.capped(relays)
+    keys, order = [], []
+    for pk, address in rows.values_list("pk", "address_key").iterator(CHUNK):
+        domain = address.rpartition("@")[2]
+        keys.append(pk)
+        order.append(domain if domain in domains else "")
+    whole = room(publication, relays, now)
+    capped = {domain: room(publication, relays, now, domain) for domain in domains & set(order)}
+    found = [(day, [keys[place] for place in wave]) for day, wave in limits.calendar(order, whole, capped)]
+    return found, len(keys) - sum(len(wave) for _day, wave in found)
+
+
+def room(publication: Publication, relays: list[Relay], now: datetime, domain: str = "") -> dict[date, float]:
+    """Return how many readers more than today's each promised date could carry, at all or at a domain."""
+    there = readers(relays, publication, now, domain)
     found: dict[date, float] = {}
-    most = -math.inf
+    most, seconds = -math.inf, WITHIN.total_seconds()
     for day in islice(dates(publication, now), HORIZON):
-        carried = sum(limits.carries(relay, day, WITHIN.total_seconds()) for relay in relays)
+        each = (
+            limits.carries_to(relay, domain, seconds) if domain else limits.carries(relay, day, seconds)
+            for relay in relays
+        )
         # Who has entered stays, also where the limits shrink on a later date.
-        most = max(most, carried * (1 - LEFT_FREE) - there)
+        most = max(most, sum(each) * (1 - LEFT_FREE) - there)
         found[day] = most
-        if carried == math.inf:
-            break
     return found
 
 
@@ -73,11 +84,14 @@ def dates(publication: Publication, now: datetime) -> Iterator[date]:
             yield day
 
 
-def readers(relays: list[Relay], publication: Publication) -> int:
-    """Return how many readers the same relays carry or are to carry, of all publications."""
+def readers(relays: list[Relay], publication: Publication, now: datetime, domain: str) -> int:
+    """Count the readers whom the same relays carry or are to carry, of all publications, but for those to enter."""
     own = any(relay.publication_id for relay in relays)
     sharing = Q(publication=publication) if own else Q(publication__relays=None)
-    return Subscriber.objects.mailable().filter(sharing).exclude(member_since=None).count()
+    at = Q(address_key__endswith=f"@{domain}") if domain else Q()
+    moved = newcomers(publication, first_date(publication, now)).exclude(member_since=None).filter(at)
+    there = Subscriber.objects.mailable().filter(sharing, at).exclude(member_since=None)
+    return there.count() - moved.count()
 
 
 def enter(publication: Publication, now: datetime) -> list[tuple[date, int]]:
@@ -87,30 +101,25 @@ def enter(publication: Publication, now: datetime) -> list[tuple[date, int]]:
         publication = Publication.objects.select_for_update().get(pk=publication.pk)
         calendar, _without = planned(publication, now)
         first = first_date(publication, now)
-        for rows in still_to_come(publication, first):
-            rows.update(member_since=None)
+        newcomers(publication, first).order_by().update(member_since=None)
         for zone in set(to_enter(publication).values_list("zone", flat=True).distinct()) if calendar else ():
             Clock.objects.ensure(publication, zone, now)
-        for day, number in calendar:
-            begin(publication, day, number)
+        for day, keys in calendar:
+            begin(day, keys)
         publication.waves.filter(date__gte=first).delete()
-        Wave.objects.bulk_create(Wave(publication=publication, date=day, readers=number) for day, number in calendar)
-    return calendar
+        sizes = [(day, len(keys)) for day, keys in calendar]
+        Wave.objects.bulk_create(Wave(publication=publication, date=day, readers=number) for day, number in sizes)
+    return sizes
 
 
-def begin(publication: Publication, day: date, number: int) -> None:
-    """Let the next readers in with a date: from its first minute where each lives."""
-    alive = Coalesce(F("seen_at"), F("created_at")).desc()
-    in_order = to_enter(publication).order_by(alive, "pk").values_list("pk", "zone")
-    while number:
+def begin(day: date, keys: list[int]) -> None:
+    """Let readers in with a date: from its first minute where each lives."""
+    for at in range(0, len(keys), CHUNK):
         by_zone: dict[str, list[int]] = defaultdict(list)
-        for pk, zone in in_order[: min(number, CHUNK)]:
+        for pk, zone in Subscriber.objects.filter(pk__in=keys[at : at + CHUNK]).values_list("pk", "zone"):
             by_zone[zone].append(pk)
-        for zone, keys in by_zone.items():
-            since = clock.instant(day, time.min, zone)
-            number -= Subscriber.objects.filter(pk__in=keys).update(member_since=since)
-        if not by_zone:
-            return
+        for zone, some in by_zone.items():
+            Subscriber.objects.filter(pk__in=some).update(member_since=clock.instant(day, time.min, zone))
 
 
 def shown(publication: Publication, today: date) -> list[Wave]:

@@ -1,12 +1,14 @@
 """Readers who come in numbers enter as the limits can carry them, whoever was heard of last first."""
 
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db.models import Max, Min, Q
+from django.db.models import Max, Min, Q, Value
+from django.db.models.functions import Concat
 from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,16 +57,32 @@ def entered(publication: Publication) -> list[tuple[date, int]]:
     return [(wave.date, wave.readers) for wave in publication.waves.all()]
 
 
-@given(st.integers(0, 10_000), st.lists(st.integers(-50, 3000), max_size=50))
-def test_no_date_carries_more_than_it_can(number: int, carried: list[int]) -> None:
-    room: dict[date, float] = {WEDNESDAY + place * ONE_DAY: most for place, most in enumerate(sorted(carried))}
+CARRIED = st.lists(st.integers(-20, 150), min_size=20, max_size=20)
 
-    calendar = limits.calendar(number, room)
 
-    for day, most in room.items():
-        assert sum(wave for at, wave in calendar if at <= day) <= max(most, 0)
-    assert sum(wave for _day, wave in calendar) == min(number, max([0, *carried]))
-    assert all(wave > 0 for _day, wave in calendar)
+@given(st.lists(st.sampled_from(["", "", "a.example", "b.example"]), max_size=200), CARRIED, CARRIED, CARRIED)
+def test_no_date_carries_more_than_it_can(order: list[str], whole: list[int], a: list[int], b: list[int]) -> None:
+    room, *each = (
+        {WEDNESDAY + at * ONE_DAY: float(most) for at, most in enumerate(sorted(row))} for row in (whole, a, b)
+    )
+    capped = dict(zip(("a.example", "b.example"), each, strict=True))
+
+    calendar = dict(limits.calendar(order, room, capped))
+
+    entered: list[int] = []
+    for day in room:
+        wave = calendar.get(day, [])
+        entered += wave
+        without = sorted(set(range(len(order))) - set(entered))
+        there = Counter(order[place] for place in entered)
+        full = {domain for domain, own in capped.items() if there[domain] >= max(own[day], 0)}
+        assert there.total() <= max(room[day], 0)
+        assert all(there[domain] <= max(own[day], 0) for domain, own in capped.items())
+        # Nobody is passed over who had room, at all and in the domain.
+        assert there.total() >= room[day] or all(order[place] in full for place in without)
+        assert wave == sorted(wave)
+        assert all(order[place] in full for place in without if wave and place < wave[-1])
+    assert len(set(entered)) == len(entered)
 
 
 def test_without_limits_all_enter_at_once(publication: Publication) -> None:
@@ -147,8 +165,22 @@ def test_nobody_gets_a_date_that_no_limit_will_ever_carry(publication: Publicati
     calendar, without = waves.planned(publication, MONDAY)
     waves.enter(publication, MONDAY)
 
-    assert (calendar, without) == ([(WEDNESDAY, 135)], 365)
+    assert ([(day, len(keys)) for day, keys in calendar], without) == ([(WEDNESDAY, 135)], 365)
     assert waves.to_enter(publication).count() == 365
+
+
+def test_a_domain_that_takes_few_gets_few_a_wave(publication: Publication) -> None:
+    Relay.objects.create(
+        name="MAIL_URL", per_day=100_000, warm_up_from=MONDAY.date(), domain_caps={"orange.example": "10/h"}
+    )
+    come(publication, 20, seen_at=MONDAY)
+    come(publication, 20)
+    Subscriber.objects.filter(seen_at=MONDAY).update(address_key=Concat("pk", Value("@orange.example")))
+
+    assert waves.enter(publication, MONDAY) == [(WEDNESDAY, 28)]
+    # At 10 an hour, one of them kept for letters, and a tenth left free for those who come by themselves
+    assert publication.subscribers.exclude(member_since=None).filter(seen_at=MONDAY).count() == 8
+    assert waves.to_enter(publication).filter(seen_at=MONDAY).count() == 12
 
 
 def test_publications_that_share_a_relay_share_its_room(publication: Publication) -> None:

@@ -20,9 +20,8 @@ class Command(BaseCommand):
         if found is None:
             raise CommandError(f"There is no publication {publication}. Give its short name, as in its addresses.")
         now = timezone.now()
-        calendar, without = waves.planned(found, now)
-        if not preview:
-            calendar = waves.enter(found, now)
+        seats, without = waves.planned(found, now)
+        calendar = [(day, len(keys)) for day, keys in seats] if preview else waves.enter(found, now)
         for day, number in calendar:
             self.stdout.write(f"{day}  {number:>9,}")
         self.stdout.write(f"{sum(number for _day, number in calendar):,} readers enter in {len(calendar)} waves.")
