@@ -18,7 +18,9 @@ from functools import cached_property
 
 # What is longer is cut off: a report stands at the front.
 LONGEST = 1 << 20
-DEPTH, PARTS, HEADERS, PAGE = 6, 60, 1000, 100_000
+DEPTH, PARTS, HEADERS = 6, 60, 1000
+# Of a page, and of what it says
+PAGE, SAID = 100_000, 40_000
 BLANK = re.compile(rb"\r?\n\r?\n|\A\r?\n")
 RETURNED = {"message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers", "message/partial"}
 GUESS = re.compile(rb"^--(\S{1,70})[ \t]*\r?\nContent-", re.MULTILINE | re.IGNORECASE)
@@ -192,7 +194,7 @@ def sound(text: str) -> str:
 def spoken(page: str) -> str:
     """Return the text of an HTML page, roughly: enough to find a sentence in it."""
     page = BREAK.sub("\n", SCRIPT.sub(" ", page[:PAGE]))
-    return html.unescape(TAG.sub("", page))
+    return html.unescape(TAG.sub("", page)[:SAID])
 
 
 def words(header: str) -> str:

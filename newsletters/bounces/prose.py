@@ -81,7 +81,7 @@ OURS = re.compile(
     r"|postmaster)\b[^\n@]{0,20}$",
     re.IGNORECASE,
 )
-MOST, HEAD = 50, 20_000
+MOST, HEAD = 50, 10_000
 
 
 def speaks_of_failure(letter: Letter, said: str) -> bool:
@@ -94,19 +94,20 @@ def speaks_of_failure(letter: Letter, said: str) -> bool:
     return bool((by_server and (subject or text)) or (subject and text))
 
 
-def body(letter: Letter) -> str:
-    """Return what the server says, without the message it sends back."""
+def parted(letter: Letter) -> tuple[str, str]:
+    """Return what the server says, and from where the message that it sends back begins."""
     whole = letter.text
     if not whole.strip():
         # Some put the whole report in a part of another kind.
         whole = "\n".join(spoken(part.text) for part in letter.parts if not part.returned)
     whole = shortened(whole)
-    return whole[: cut(whole)]
+    end = cut(whole[:HEAD])
+    return whole[:end], whole[end:]
 
 
 def shortened(text: str) -> str:
     """Return the head of a text, in lines as mail has them at most (RFC 5322 section 2.1.1): the searches stay fast."""
-    return "\n".join(line[:998] for line in text[: 5 * HEAD].split("\n"))[:HEAD]
+    return "\n".join(line[:998] for line in text[: 4 * HEAD].split("\n"))[: 2 * HEAD]
 
 
 def cut(text: str) -> int:
@@ -114,10 +115,10 @@ def cut(text: str) -> int:
     return min(ends, default=len(text))
 
 
-def recipients(letter: Letter, text: str) -> list[tuple[str, str, bool]]:
+def recipients(letter: Letter, text: str, rest: str) -> list[tuple[str, str, bool]]:
     """Return whom a report is about: address, what it says of it, and whether the server still tries."""
     delayed = bool(DELAYED.search(text))
-    found = candidates(letter, text)[:MOST]
+    found = candidates(letter, text, rest)[:MOST]
     if not found:
         return [("", text, delayed)]
     if len(found) == 1:
@@ -141,14 +142,14 @@ def own(text: str, start: int, end: int) -> str:
     return line if DOTTED.match(line) else text[start:end]
 
 
-def candidates(letter: Letter, text: str) -> list[str]:
+def candidates(letter: Letter, text: str, rest: str) -> list[str]:
     """Return the failed addresses by the surest sign there is of them."""
     if listed := letter.header("x-failed-recipients"):
         return unique(ADDRESS.findall(listed))
     own = {
         address.lower() for name in ("from", "to", "return-path", "delivered-to") for address in in_header(letter, name)
     }
-    others = in_returned(letter)
+    others = in_returned(letter, text, rest)
     for pattern in (HEADED, ALONE, DOTTED, COMMAND, LISTED, ADDRESS):
         seen = unique(
             m[1] if pattern.groups else m[0] for m in islice(pattern.finditer(text), 200) if not ours(text, m, pattern)
@@ -175,10 +176,9 @@ def in_header(letter: Letter, name: str) -> list[str]:
     return ADDRESS.findall(letter.header(name)[:2000])
 
 
-def in_returned(letter: Letter) -> list[str]:
+def in_returned(letter: Letter, text: str, rest: str) -> list[str]:
     """Return to whom the message that came back was addressed."""
-    text = shortened(letter.text)
-    headers = letter.returned or fields(text[cut(text) :].partition("\n\n")[2]) or fields(text)
+    headers = letter.returned or fields(rest.partition("\n\n")[2]) or fields(text + rest)
     return unique(ADDRESS.findall(" ".join([*headers.get("to", []), *headers.get("x-envelope-to", [])])[:4000]))
 
 

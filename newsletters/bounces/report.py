@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from newsletters.bounces import prose
 from newsletters.bounces.letter import Letter, fields
@@ -46,8 +46,8 @@ def read(letter: Letter) -> Report | None:
     """Return the report in a message, or None where it is none."""
     if found := complaint(letter):
         return found
-    said = prose.body(letter)
-    return delivery(letter, said) or told(letter, said)
+    said, rest = prose.parted(letter)
+    return delivery(letter, said) or told(letter, said, rest)
 
 
 def complaint(letter: Letter) -> Report | None:
@@ -69,16 +69,16 @@ def delivery(letter: Letter, said: str) -> Report | None:
     found = letter.of_kind(*REPORT)
     # A report about a report holds the first one too.
     parts = [part for part in found if not part.returned] or found
-    parts = parts or [part for part in letter.parts if KNOWN.search(part.text)][:1]
+    parts = parts or [part for part in letter.parts if KNOWN.search(part.text[:200_000])][:1]
     failures, envelope = [], ""
     for part in parts:
-        for group in groups(part.text):
+        for group in islice(groups(part.text), 2 * prose.MOST):
             envelope = envelope or (group.get("original-envelope-id") or [""])[0]
             if failure := failed(group):
                 failures.append(replace(failure, cut=part.cut))
     around = prose.about(said, [failure.recipient for failure in failures])
     failures = [replace(failure, around=around[failure.recipient]) for failure in failures]
-    return Report("bounce", once(failures), envelope) if failures else None
+    return Report("bounce", once(failures)[:prose.MOST], envelope) if failures else None
 
 
 def groups(text: str) -> Iterable[dict[str, list[str]]]:
@@ -120,12 +120,12 @@ def once(failures: list[Failure]) -> list[Failure]:
     return list({failure.recipient.lower(): failure for failure in failures}.values())
 
 
-def told(letter: Letter, said: str) -> Report | None:
+def told(letter: Letter, said: str, rest: str) -> Report | None:
     """Read a report written for people."""
     if not prose.speaks_of_failure(letter, said):
         return None
     cut = any(part.cut and not part.returned for part in letter.parts)
-    return Report("bounce", [replace(spoken(*one), cut=cut) for one in prose.recipients(letter, said)])
+    return Report("bounce", [replace(spoken(*one), cut=cut) for one in prose.recipients(letter, said, rest)])
 
 
 def spoken(recipient: str, text: str, delayed: bool) -> Failure:
