@@ -11,7 +11,9 @@ from newsletters.bounces.letter import Letter, fields
 STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,2})\.(\d{1,3})(?![\d.])")
 CODE = re.compile(r"(?<![\d.])([45][0-5]\d)(?=[ -])")
 REPORT = {"message/delivery-status", "message/global-delivery-status", "message/x-delivery-status"}
-ADDRESS = re.compile(r"(?<![^\s<>()\[\],;:\"'`@])[^\s<>()\[\],;:\"'`@]{1,64}+@[A-Za-z0-9][A-Za-z0-9.-]{0,250}[A-Za-z0-9]")
+ADDRESS = re.compile(
+    r"(?<![^\s<>()\[\],;:\"'`@])[^\s<>()\[\],;:\"'`@]{1,64}+@[A-Za-z0-9][A-Za-z0-9.-]{0,250}[A-Za-z0-9]"
+)
 # The first letters do: servers write “failed (…)”, “Failure”, “deliverable”.
 ACTIONS = {"faile": "failed", "delay": "delayed", "deliv": "delivered", "relay": "relayed", "expan": "expanded"}
 COMPLAINTS = {"abuse", "fraud", "opt-out", "opt-out-list"}
@@ -78,7 +80,7 @@ def delivery(letter: Letter, said: str) -> Report | None:
                 failures.append(replace(failure, cut=part.cut))
     around = prose.about(said, [failure.recipient for failure in failures])
     failures = [replace(failure, around=around[failure.recipient]) for failure in failures]
-    return Report("bounce", once(failures)[:prose.MOST], envelope) if failures else None
+    return Report("bounce", once(failures)[: prose.MOST], envelope) if failures else None
 
 
 def groups(text: str) -> Iterable[dict[str, list[str]]]:
