@@ -19,10 +19,11 @@ NEAR = {"two_days_before": -2, "day_before": -1, "date": 0, "day_after": 1, "two
 OF_A_ZONE = "publication_id = %(publication)s AND zone = %(zone)s"
 OF_ONE = "id = %(subscriber)s"
 
-# Where the history, a walk's progress and a reader's status are read: the timeline puts its assumptions over them.
+# Where the history, a walk's progress and the readers are read: the timeline puts its assumptions over them.
 PAST = "newsletters_delivery"
 REACHED = "walk.reached"
 ACTIVE = "status = 'active'"
+MAILABLE = f"newsletters_subscriber WHERE {ACTIVE}"
 
 # NOT IN, which PostgreSQL computes once and looks up in a hash; a join would be asked for each reader anew.
 QUEUED = """entry.issue_id NOT IN (
@@ -53,14 +54,13 @@ def arrived(past: str) -> str:
     return f"{past}.state IN ('handoff', 'sent', 'uncertain') AND {past}.due_at >= reader.member_since"
 
 
-def readers(which: str, active: str = ACTIVE) -> str:
+def readers(which: str, mailable: str = MAILABLE) -> str:
     """Return the SELECT of the readers who are promised an email on this date.
 
     With days of their own, or a weekly digest, others promised dates are none of theirs.
     """
     return f"""
-        SELECT id, member_since, moved_at, digest_on FROM newsletters_subscriber
-        WHERE {which} AND {active} AND member_since <= %(due_at)s
+        SELECT id, member_since, moved_at, digest_on FROM {mailable} AND {which} AND member_since <= %(due_at)s
           AND (weekdays = '' OR weekdays LIKE %(like)s)
           AND (digest_on IS NULL OR digest_on = %(weekday)s)"""
 
@@ -101,10 +101,10 @@ def too_soon(reader: str, past: str = PAST) -> str:
                OR past.state IN ('planned', 'leased', 'retry') AND past.late_until > %(due_at)s)))"""
 
 
-def select(which: str, past: str = PAST, reached: str = REACHED, active: str = ACTIVE) -> str:
+def select(which: str, past: str = PAST, reached: str = REACHED, mailable: str = MAILABLE) -> str:
     """Return the SELECT. Each stage is materialised and asks only for the readers whom those before left over."""
     return f"""
-    WITH reader AS MATERIALIZED ({readers(which, active)}
+    WITH reader AS MATERIALIZED ({readers(which, mailable)}
     ), walked AS MATERIALIZED (
         SELECT reader.id, walk.position, walk.id AS walk_id,
             ({first("walk.series_id", past, ahead(reached))}) AS entry_id

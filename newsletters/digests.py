@@ -7,7 +7,7 @@ it gathers, so that none of them comes again.
 import re
 import secrets
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection
@@ -16,7 +16,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 
 from newsletters import cascade
-from newsletters.models import Delivery, Issue, Publication
+from newsletters.models import Break, Delivery, Issue, Publication
 from newsletters.models.outgoing import State
 
 # A day more than a week: where clocks shift against each other, an issue would fall between two digests.
@@ -33,20 +33,24 @@ INSTANT = {"postgresql": "CAST('{}' AS timestamptz)", "sqlite": "'{}'"}
 
 
 class Daily(NamedTuple):
-    """A daily issue that a digest may gather; one from before this week, only where no digest since had its turn."""
+    """A date's issue, None where it was dry; from before this week a digest gathers it only if none since was had."""
 
-    issue: int
+    issue: int | None
     fixed_at: datetime
     of_this_week: bool
 
 
-def plan(publication: Publication, due_at: datetime, values: dict[str, Any]) -> int:
+# Of a publication that has no dates yet.
+NOTHING = Daily(None, datetime(1970, 1, 1, tzinfo=UTC), of_this_week=False)
+
+
+def plan(publication: Publication, day: date, due_at: datetime, values: dict[str, Any]) -> int:
     """Insert this date's digests; return how many. Whoever is owed nothing falls through to the cascade."""
     asked = Q(digest_on=values["weekday"]) | Q(catching_up=True)
     readers = publication.subscribers.filter(asked, zone=values["zone"])
     if not readers.exists():
         return 0
-    values = values | {"steps": len(publication.weekdays)}
+    values = values | {"steps": len(publication.promise_on(day).weekdays)}
     owed = contents(week(publication, due_at), f"{cascade.OF_A_ZONE} AND {ASKED}")
     for (content,) in cascade.fetch(f"SELECT DISTINCT content FROM ({owed}) owed WHERE content <> ''", values):
         gather(publication, content)
@@ -54,67 +58,99 @@ def plan(publication: Publication, due_at: datetime, values: dict[str, Any]) -> 
 
 
 def caught_up(publication: Publication, zone: str, day: date, due_at: datetime) -> None:
-    """Note that readers who came back to daily have had what the week owed them."""
+    """Note that readers who came back to daily were owed no digest any more: the one before has arrived."""
     today = Delivery.objects.filter(local_date=day, slot=0, due_at=due_at, subscriber_id=OuterRef("pk"))
-    got = Exists(today.exclude(state=State.SKIPPED).exclude(reason="outage"))
+    got = Exists(today.exclude(way=Delivery.Way.DIGEST).exclude(state=State.SKIPPED).exclude(reason="outage"))
     publication.subscribers.filter(got, zone=zone, catching_up=True).update(catching_up=False)
 
 
 def week(publication: Publication, due_at: datetime) -> list[Daily]:
-    """Return the daily issues that have come out in the two weeks before an instant, in order."""
+    """Return the dates of the two weeks before an instant with their daily issues, in order."""
     days = publication.days.filter(fixed_at__gt=due_at - TWO_WEEKS, fixed_at__lte=due_at)
-    rows = days.filter(issue__state=Issue.State.QUEUED).order_by("date").values_list("issue", "fixed_at")
-    return dailies([(pk, at) for pk, at in rows if pk], due_at)
+    days = days.exclude(rest=Break.Kind.SILENCE).order_by("date")
+    rows = days.values_list("fixed_at", "issue", "issue__state")
+    return dailies([(at, issue if state == Issue.State.QUEUED else None) for at, issue, state in rows], due_at)
 
 
-def dailies(fixed: Iterable[tuple[int, datetime]], due_at: datetime) -> list[Daily]:
-    """Return what a digest may gather of daily issues, given with the instants at which they were fixed."""
-    return [Daily(pk, at, at > due_at - WEEK) for pk, at in fixed]
+def dailies(fixed: Iterable[tuple[datetime, int | None]], due_at: datetime) -> list[Daily]:
+    """Return what a digest may gather of dates, given with the instants at which their issues were fixed."""
+    return [Daily(issue, at, at > due_at - WEEK) for at, issue in fixed]
 
 
 def contents(
-    issues: Sequence[Daily],
+    dates: Sequence[Daily],
     which: str,
     past: str = cascade.PAST,
     reached: str = cascade.REACHED,
-    active: str = cascade.ACTIVE,
+    mailable: str = cascade.MAILABLE,
 ) -> str:
     """Return the SELECT of (subscriber_id, content): what each digest reader is owed, as "12,15,17".
 
-    Whoever is back to daily in the middle of a sequence is owed nothing: it goes on where they stand.
+    That is the next steps of their sequences, one for each promised day of a week; where fewer are left, they take
+    the first dates, and the queue's issues of the others follow. Whoever is back to daily is owed nothing in the
+    middle of a sequence, which goes on where they stand, nor today's issue alone, which comes by itself.
     """
+    steps = f"""
+        SELECT entry.issue_id {cascade.steps(past, reached)}
+        ORDER BY walk.position, walk.id, entry.rank, entry.id LIMIT %(steps)s"""
     return f"""
-        SELECT reader.id AS subscriber_id, CASE WHEN reader.digest_on IS NULL AND EXISTS (
-            SELECT 1 {cascade.steps(past, reached)}) THEN '' ELSE COALESCE(
-            (SELECT {JOIN[connection.vendor]} FROM (
-                SELECT entry.issue_id {cascade.steps(past, reached)}
-                ORDER BY walk.position, walk.id, entry.rank, entry.id LIMIT %(steps)s) owed),
-            {_of_the_queue(issues, past)}, '') END AS content
-        FROM ({cascade.readers(which, active)}) reader WHERE NOT {cascade.too_soon("reader", past)}"""
+        WITH week (back, issue_id, fixed_at, of_this_week) AS MATERIALIZED (VALUES {_rows(dates or [NOTHING])}
+        ), reader AS MATERIALIZED ({cascade.readers(which, mailable)}
+        ), walked AS MATERIALIZED (
+            SELECT reader.*, ({_listed(steps)}) AS steps, ({_last(dates or [NOTHING], past)}) AS last
+            FROM reader WHERE NOT {cascade.too_soon("reader", past)}
+        ), gathered AS MATERIALIZED (
+            SELECT reader.id, reader.digest_on, reader.steps, ({_listed(_of_the_queue(past))}) AS issues
+            FROM (SELECT walked.*, {_count("steps")} AS taken FROM walked) reader
+        )
+        SELECT id AS subscriber_id, COALESCE(CASE
+            WHEN digest_on IS NOT NULL THEN COALESCE(steps || ',' || issues, steps, issues)
+            WHEN steps IS NULL THEN NULLIF(issues, CAST(CAST(%(daily)s AS bigint) AS text)) END, '') AS content
+        FROM gathered"""
 
 
-def _of_the_queue(issues: Sequence[Daily], past: str) -> str:
-    """Return the SQL of the daily issues that a reader has not had.
-
-    Of those from before this week, only what came out in this membership and before no digest since.
-    """
-    if not issues:
-        return "''"
-    first = min(daily.fixed_at for daily in issues).date()
-    # The dates are listed, so that the key finds each of them.
-    dates = ", ".join(f"'{first + timedelta(days=days)}'" for days in range(-1, TWO_WEEKS.days + 3))
-    rows = ", ".join(
-        f"({number}, {int(daily.issue)}, {_instant(daily.fixed_at)}, {int(daily.of_this_week)})"
-        for number, daily in enumerate(issues)
+def _rows(dates: Sequence[Daily]) -> str:
+    """Return the dates as SQL, each with its place counted from the last."""
+    return ", ".join(
+        f"({len(dates) - number}, {int(daily.issue or 0)}, {_instant(daily.fixed_at)}, {int(daily.of_this_week)})"
+        for number, daily in enumerate(dates)
     )
-    return f"""(SELECT {JOIN[connection.vendor]} FROM (
-        SELECT week.column2 AS issue_id FROM (VALUES {rows}) week
-        WHERE NOT {cascade.had("week.column2", past)} AND (week.column4 = 1
-          OR reader.member_since <= week.column3 AND NOT EXISTS (
-            SELECT 1 FROM {past} past WHERE past.local_date IN ({dates}) AND past.subscriber_id = reader.id
-              AND past.slot = 0 AND past.way = 'digest' AND past.due_at >= week.column3
-              AND past.state IN ('handoff', 'sent', 'uncertain')))
-        ORDER BY week.column1) owed)"""
+
+
+def _listed(ordered: str) -> str:
+    return f"SELECT {JOIN[connection.vendor]} FROM ({ordered}) owed"
+
+
+def _count(listed: str) -> str:
+    return f"LENGTH({listed}) - LENGTH(REPLACE({listed}, ',', '')) + 1"
+
+
+def _last(dates: Sequence[Daily], past: str) -> str:
+    """Return the SELECT of when a reader's last digest or step fell due: the dates until then are settled."""
+    first = min(daily.fixed_at for daily in dates).date()
+    # The dates are listed, so that the key finds each of them.
+    listed = ", ".join(f"'{first + timedelta(days=days)}'" for days in range(-1, TWO_WEEKS.days + 3))
+    return f"""
+        SELECT MAX(past.due_at) FROM {past} past
+        WHERE past.local_date IN ({listed}) AND past.subscriber_id = reader.id AND past.slot = 0
+          AND past.way IN ('digest', 'sequence') AND past.state IN ('handoff', 'sent', 'uncertain')"""
+
+
+def _of_the_queue(past: str) -> str:
+    """Return the SELECT of the daily issues that a reader has not had, but for the dates that steps have taken.
+
+    Of those from before this week, only what came out in this membership and is not settled.
+    """
+    unsettled = "reader.member_since <= {0}.fixed_at AND (reader.last IS NULL OR reader.last < {0}.fixed_at)"
+    return f"""
+        SELECT week.issue_id FROM week
+        WHERE week.issue_id > 0 AND (week.of_this_week = 1 OR {unsettled.format("week")})
+          AND (reader.steps IS NULL OR reader.taken < %(steps)s AND (
+              week.back + reader.taken <= %(steps)s OR EXISTS (
+                  SELECT 1 FROM week sooner
+                  WHERE sooner.back = week.back + reader.taken AND {unsettled.format("sooner")})))
+          AND NOT {cascade.had("week.issue_id", past)}
+        ORDER BY week.back DESC"""
 
 
 def _instant(at: datetime) -> str:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from django.db import connection
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from newsletters import cascade, clock, promise
+from newsletters import cascade, clock, digests, promise
 from newsletters.models import (
     Break,
     Clock,
@@ -161,12 +161,17 @@ def clock_has(struck: Struck) -> bool:
 def as_the_cascade_says(struck: Struck) -> Iterator[str]:
     """Compare each row that has just been planned with what a plain reading of the rules gives (I2, I3, I12, I13)."""
     rows = DAILY.filter(publication=struck.publication, local_date=struck.date, due_at=struck.due_at)
-    rows = rows.filter(subscriber__zone=struck.zone).exclude(way=Delivery.Way.DIGEST).select_related("subscriber")
+    rows = rows.filter(subscriber__zone=struck.zone).select_related("subscriber", "issue")
     shelf = Shelf(struck, [row.subscriber for row in rows])
     for row in rows:
-        way, issue = shelf.choice(row.subscriber)
-        if (row.way, row.issue_id) != (way, issue):
-            yield f"I12 {row.subscriber_id} on {row.local_date}: {row.way} {row.issue_id}, and not {way} {issue}"
+        reader = row.subscriber
+        # Whoever came back to daily was asked first what the week owes; it is noted no longer where that was nothing.
+        weekly = row.way == Delivery.Way.DIGEST or reader.digest_on is not None
+        gathered = ",".join(map(str, shelf.digest(reader))) if weekly else ""
+        expected = (Delivery.Way.DIGEST, gathered) if gathered else shelf.choice(reader)
+        found = (row.way, row.issue.digest_of if row.issue and row.way == Delivery.Way.DIGEST else row.issue_id)
+        if found != expected and not (row.reason == "moved" and gathered):
+            yield f"I12 {row.subscriber_id} on {row.local_date}: {found}, and not {expected}"
 
 
 class Shelf:
@@ -181,7 +186,13 @@ class Shelf:
         for entry in queued.order_by("rank", "pk"):
             self.entries[entry.series_id].append(entry)
         self.reserve = struck.publication.series.filter(kind=Series.Kind.RESERVE).first()
+        self.struck = struck
         days = struck.publication.days.exclude(rest=Break.Kind.SILENCE).select_related("issue").order_by("-date")
+        # The last date comes first.
+        self.dates = [
+            (day.fixed_at, day.issue if day.issue and day.issue.state == Issue.State.QUEUED else None)
+            for day in days.filter(fixed_at__lte=struck.due_at, fixed_at__gt=struck.due_at - digests.TWO_WEEKS)
+        ]
         last = days.filter(fixed_at__lte=struck.due_at).first()
         self.daily = last.issue if last and last.issue and last.issue.state == Issue.State.QUEUED else None
         self.walks: dict[int, list[Walk]] = defaultdict(list)
@@ -189,6 +200,7 @@ class Shelf:
         under_way = Walk.objects.filter(Q(ended_at=None) | Q(ended_at=struck.due_at), subscriber__in=readers)
         for walk in under_way.order_by("position", "pk"):
             self.walks[walk.subscriber_id].append(walk)
+        self.settled: dict[int, datetime] = {}
         self.had = self.read(readers)
 
     def read(self, readers: list[Subscriber]) -> dict[int, set[int]]:
@@ -197,18 +209,47 @@ class Shelf:
         since = {reader.pk: reader.member_since for reader in readers}
         # The issues are listed, so that the index finds each of them.
         past = Delivery.objects.filter(issue__in=list(self.texts), subscriber__in=readers, state__in=HAD)
-        for number, issue, due_at in past.values_list("subscriber_id", "issue_id", "due_at"):
+        for number, issue, due_at, way in past.values_list("subscriber_id", "issue_id", "due_at", "way"):
             if due_at >= since[number]:
                 had[number] |= self.texts[issue]
+            if way in {Delivery.Way.DIGEST, Delivery.Way.SEQUENCE}:
+                self.settled[number] = max(due_at, self.settled.get(number, due_at))
         return had
 
-    def choice(self, reader: Subscriber) -> tuple[str, int | None]:
-        """Return the way and the issue that this reader is owed."""
+    def steps(self, reader: Subscriber) -> list[int]:
+        """Return the issues that this reader's sequences still owe, in order."""
+        owed = []
         for walk in self.walks[reader.pk]:
             for entry in self.entries[walk.series_id]:
                 moved_behind = entry.added_at <= walk.started_at < entry.placed_at
                 if (entry.rank > walk.reached or moved_behind) and self.new(entry.issue_id, reader):
-                    return Delivery.Way.SEQUENCE, entry.issue_id
+                    owed.append(entry.issue_id)
+        return owed
+
+    def digest(self, reader: Subscriber) -> list[int]:
+        """Return the issues that this reader's weekly digest gathers."""
+        a_week = len(self.struck.publication.promise_on(self.struck.date).weekdays)
+        steps = self.steps(reader)[:a_week]
+        began, settled = reader.member_since or self.struck.due_at, self.settled.get(reader.pk)
+        unsettled = [began <= at and (settled is None or settled < at) for at, _issue in self.dates]
+        of_this_week = [at > self.struck.due_at - digests.WEEK for at, _issue in self.dates]
+        owed = [
+            issue.pk
+            for number, (_at, issue) in enumerate(self.dates)
+            if issue and (unsettled[number] or of_this_week[number]) and self.new(issue.pk, reader)
+        ]
+        if steps:
+            dates = max(a_week, sum(unsettled)) - len(steps) if len(steps) < a_week else 0
+            first = {issue.pk for _at, issue in self.dates[:dates] if issue}
+            owed = [issue for issue in owed if issue in first]
+        elif reader.digest_on is None and self.daily and owed == [self.daily.pk]:
+            owed = []
+        return steps + owed[::-1]
+
+    def choice(self, reader: Subscriber) -> tuple[str, int | None]:
+        """Return the way and the issue that this reader is owed."""
+        if steps := self.steps(reader):
+            return Delivery.Way.SEQUENCE, steps[0]
         if self.daily and self.new(self.daily.pk, reader):
             return Delivery.Way.DAILY, self.daily.pk
         for entry in self.entries[self.reserve.pk] if self.reserve else []:

@@ -243,7 +243,7 @@ def apply(pk: int, now: datetime) -> bool:
         for name in ("hour", "weekdays", "late_until"):
             setattr(publication, name, getattr(change, name))
         publication.save(update_fields=["hour", "weekdays", "late_until"])
-        pace.fit(publication)
+        pace.fit(publication.subscribers.all(), publication.weekdays)
     return True
 
 

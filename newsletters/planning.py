@@ -7,7 +7,7 @@ from datetime import date, datetime
 import tzdata
 from django.db import OperationalError, connection, transaction
 
-from newsletters import cascade, clock, digests, queue
+from newsletters import cascade, clock, digests, pace, queue
 from newsletters.models import Break, Clock, Publication, Subscriber
 
 log = logging.getLogger(__name__)
@@ -126,11 +126,13 @@ def plan(publication: Publication, zone: str, day: date, now: datetime) -> int:
         return 0
     due_at, late_until = publication.window(day, zone)
     resume(publication, zone, day)
+    if (promise := publication.promise_on(day)) in publication.coming:
+        pace.fit(publication.subscribers.filter(zone=zone), promise.weekdays)
     values = cascade.values(publication.pk, day, due_at, queue.issue_at(publication, due_at))
     values |= {"zone": zone, "late": int(now >= late_until)}
     values |= {"late_until": connection.ops.adapt_datetimefield_value(late_until)}
     values |= {"now": connection.ops.adapt_datetimefield_value(now)}
-    rows = digests.plan(publication, due_at, values) + cascade.execute(PLAN, values)
+    rows = digests.plan(publication, day, due_at, values) + cascade.execute(PLAN, values)
     cascade.execute(END_WALKS, values)
     digests.caught_up(publication, zone, day, due_at)
     return rows

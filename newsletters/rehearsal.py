@@ -198,8 +198,7 @@ def emails(publication: Publication, zone: str, day: date, due_at: datetime) -> 
     chosen = f"SELECT subscriber_id, issue_id FROM ({cascade.select(cascade.OF_A_ZONE)}) chosen WHERE moved = 0"
     weekly = Q(digest_on=day.isoweekday()) | Q(catching_up=True)
     if publication.subscribers.filter(weekly, zone=zone).exists():
-        to_come = [(issue, at) for at, issue in still_to_fix(publication, due_at) if issue]
-        week = digests.week(publication, due_at) + digests.dailies(to_come, due_at)
+        week = digests.week(publication, due_at) + digests.dailies(still_to_fix(publication, due_at), due_at)
         owed = f"({digests.contents(week, f'{cascade.OF_A_ZONE} AND {digests.ASKED}')}) owed WHERE content <> ''"
         for content, readers in grouped(f"SELECT content, subscriber_id FROM {owed}", values):
             digest = digests.gather(publication, content)

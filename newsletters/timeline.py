@@ -10,13 +10,16 @@ from zoneinfo import ZoneInfo
 
 from django.db import connection
 
-from newsletters import cascade, clock, digests, queue
+from newsletters import cascade, clock, digests, pace, queue
 from newsletters.models import Break, Clock, Delivery, Entry, Issue, Subscriber
 from newsletters.models.outgoing import OPEN
 
 DRY, PAUSED, REST, MOVED, NOT_ASKED = "dry", "paused", "rest", "moved", "not asked"
 
-ACTIVE = "status IN ('active', 'paused')"
+# This reader with the pace of the day asked for: a change of the promise may have moved it by then.
+MAILABLE = """(
+    SELECT id, member_since, moved_at, CAST(%(digest_on)s AS integer) AS digest_on, %(weekdays)s AS weekdays
+    FROM newsletters_subscriber WHERE status IN ('active', 'paused')) fitted WHERE true"""
 # The way to one reader's rows leads over the issues: no index begins with the subscriber.
 LIVED = """
     SELECT subscriber_id, issue_id, local_date, slot, way, due_at, late_until,
@@ -165,15 +168,16 @@ class Timeline:
             return PAUSED, []
         daily = next((issue for fixed_at, issue in reversed(self.fixed) if fixed_at <= at), None)
         values = self.values | cascade.values(self.publication.pk, day, at, daily)
-        values |= {"steps": len(self.publication.weekdays)}
+        own = pace.fitted(reader, day)
+        values |= own._asdict() | {"steps": len(self.publication.promise_on(day).weekdays)}
         return self.digest(at, values) or self.single(values)
 
     def digest(self, at: datetime, values: dict[str, Any]) -> tuple[str, Coming] | None:
         """Return the weekly digest, where this is its day and something is owed."""
-        if not self.catching_up and self.subscriber.digest_on != values["weekday"]:
+        if not self.catching_up and values["digest_on"] != values["weekday"]:
             return None
-        week = digests.dailies([(issue, fixed_at) for fixed_at, issue in self.week(at) if issue], at)
-        owed = digests.contents(week, cascade.OF_ONE, "lived", self.progress, ACTIVE)
+        week = digests.dailies(self.week(at), at)
+        owed = digests.contents(week, cascade.OF_ONE, "lived", self.progress, MAILABLE)
         rows = cascade.fetch(f"{self.past} SELECT content FROM ({owed}) owed", values)
         gathered = [int(pk) for pk in rows[0][0].split(",")] if rows and rows[0][0] else []
         return (Delivery.Way.DIGEST, [(pk, None) for pk in gathered]) if gathered else None
@@ -183,7 +187,7 @@ class Timeline:
 
     def single(self, values: dict[str, Any]) -> tuple[str, Coming]:
         """Return what the cascade gives."""
-        select = cascade.select(cascade.OF_ONE, "lived", self.progress, ACTIVE)
+        select = cascade.select(cascade.OF_ONE, "lived", self.progress, MAILABLE)
         rows = cascade.fetch(f"{self.past} SELECT way, issue_id, entry_id, moved FROM ({select}) chosen", values)
         if not rows:
             return NOT_ASKED, []

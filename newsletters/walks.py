@@ -37,12 +37,13 @@ def steps(digest: int) -> list[tuple[int, int]]:
 
 
 def step_back(row: Delivery) -> None:
-    """Owe a reader the steps of a sequence that did not arrive, unless a later one did."""
+    """Owe a reader what did not arrive: the steps of a sequence, unless a later one did, and the week of a digest."""
     reader = Subscriber.objects.filter(pk=row.subscriber_id).first()
     if reader is None or reader.member_since is None:
         return
     if row.way == Delivery.Way.DIGEST:
         lost = steps(row.issue_id or 0)
+        Subscriber.objects.filter(pk=reader.pk, digest_on=None).update(catching_up=True)
     else:
         lost = list(Entry.objects.filter(pk=row.entry_id or 0).values_list("series", "rank"))
     for series, rank in lost:

@@ -8,12 +8,14 @@ import pytest
 import time_machine
 from django.db.models import Min
 from django.test import Client
+from django.urls import reverse
 
 from newsletters import digests, pace, planning
 from newsletters.links import Purpose, seal
 from newsletters.models import Break, Clock, Delivery, Issue, Publication, Series, Subscriber, Text
 from newsletters.models.outgoing import HAD, State
 from tests.conftest import Reader
+from tests.test_admin import publication_form
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)
 SUNDAY_NOON = datetime(2026, 11, 22, 11, 0, tzinfo=UTC)
@@ -259,13 +261,28 @@ def test_when_fewer_days_are_promised_nobody_is_left_without(publication: Public
     weekly, own = reader("w@example.com", now=SUNDAY_NOON), reader("o@example.com", now=SUNDAY_NOON)
     weekly.receive_weekly(6)
     own.keep_pace("27")
-    publication.weekdays = "135"
 
-    pace.fit(publication)
+    pace.fit(publication.subscribers.all(), "135")
 
     weekly.refresh_from_db()
     own.refresh_from_db()
-    assert (weekly.digest_on, own.weekdays) == (1, "")
+    assert (weekly.digest_on, own.weekdays) == (1, "35")
+
+
+@pytest.mark.parametrize(
+    ("own", "promised", "left"), [("67", "12345", "45"), ("6", "135", "5"), ("567", "12", "12"), ("57", "12345", "57")]
+)
+def test_fewer_promised_days_never_mean_more_emails_than_a_reader_chose(
+    admin_client: Client, publication: Publication, reader: Reader, own: str, promised: str, left: str
+) -> None:
+    alice = reader(now=SUNDAY_NOON)
+    alice.keep_pace(own)
+    url = reverse("admin:newsletters_publication_change", args=[publication.pk])
+
+    assert admin_client.post(url, publication_form(publication, weekdays=promised)).status_code == 302
+
+    alice.refresh_from_db()
+    assert alice.weekdays == left
 
 
 def test_who_starts_again_has_one_a_day_again(reader: Reader) -> None:

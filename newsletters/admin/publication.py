@@ -40,7 +40,7 @@ class PublicationAdmin(RoomAdmin):
             Member.objects.create(publication=obj, user=request.user)
         if change and PROMISE & set(form.changed_data):
             Clock.objects.reset(obj, timezone.now())
-            pace.fit(obj)
+            pace.fit(obj.subscribers.all(), obj.weekdays)
 
 
 @admin.register(Member)
