@@ -4,13 +4,18 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
 import pytest
+import time_machine
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
-from newsletters import planning, sending, timeline
+from newsletters import notices, planning, sending, timeline
+from newsletters.links import Purpose
 from newsletters.models import Break, Clock, Delivery, Entry, Issue, Publication, Series, Subscriber, Text
 from newsletters.models.outgoing import State
 from tests.conftest import Reader
+from tests.test_pace import door
 
 MONDAY = datetime(2026, 11, 23, 6, 0, tzinfo=UTC)  # 7:00 in Paris
 SUNDAY_NOON = datetime(2026, 11, 22, 11, 0, tzinfo=UTC)
@@ -50,6 +55,7 @@ def stock(publication: Publication) -> Publication:
 def live(until: datetime) -> None:
     """Let each hour strike, with the real planner and the real senders."""
     while (now := Clock.objects.earliest("next_at").next_at) <= until:
+        notices.tick(now)
         planning.tick(now)
         sending.sweep(now)
         while sending.drain(partial(datetime.fromtimestamp, now.timestamp(), UTC)):
@@ -58,7 +64,7 @@ def live(until: datetime) -> None:
 
 def really(reader: Subscriber, since: date) -> list[tuple[date, str, tuple[str, ...]]]:
     """Return (date, why, subjects) of each row of a reader."""
-    rows = Delivery.objects.filter(subscriber=reader, local_date__gte=since).order_by("local_date")
+    rows = Delivery.objects.filter(subscriber=reader, local_date__gte=since, slot=0).order_by("local_date")
     found = []
     for row in rows.select_related("issue"):
         why = {"moved": "moved", "dry": "dry"}.get(row.reason, row.way)
@@ -76,7 +82,9 @@ def foreseen(days: list[timeline.Ahead]) -> list[tuple[date, str, tuple[str, ...
 
 
 @pytest.mark.timeout(300)
-def test_a_timeline_is_what_the_next_thirty_days_really_send(stock: Publication, reader: Reader) -> None:
+def test_a_timeline_is_what_the_next_thirty_days_really_send(
+    client: Client, stock: Publication, reader: Reader
+) -> None:
     begin = SUNDAY_NOON - timedelta(hours=5)
     readers = {
         "sequence": reader("sequence@example.com", now=begin, zone="America/Montreal"),
@@ -95,7 +103,8 @@ def test_a_timeline_is_what_the_next_thirty_days_really_send(stock: Publication,
     evening = MONDAY + 2 * ONE_DAY + timedelta(hours=11, minutes=30)
     live(evening)
     readers["paused"].pause(date(2026, 12, 9), evening)
-    Subscriber.objects.filter(pk=readers["back"].pk).update(digest_on=None, catching_up=True)
+    pace = {"save": "", "zone": "Europe/Paris", "until": "", "pace": "daily", "weekday": "7"}
+    client.post(door(Purpose.READER, readers["back"]), pace)
     readers["moved"].move("Pacific/Auckland", evening)
     for one in readers.values():
         one.refresh_from_db()
@@ -107,8 +116,42 @@ def test_a_timeline_is_what_the_next_thirty_days_really_send(stock: Publication,
     for name, one in readers.items():
         sent = [row for row in really(one, date(2026, 1, 1))[before[name] :] if row[0] <= ahead[name][-1].date]
         assert foreseen(ahead[name]) == sent, name
+    assert foreseen(ahead["back"])[0][1] == "digest"
     whys = {day.why for days in ahead.values() for day in days}
     assert whys == {"sequence", "daily", "reserve", "digest", "dry", "paused", "rest", "moved", "not asked"}
+
+
+@pytest.mark.timeout(300)
+def test_a_timeline_knows_of_a_promise_that_will_change(
+    admin_client: Client, stock: Publication, reader: Reader
+) -> None:
+    begin = SUNDAY_NOON - timedelta(hours=5)
+    readers = {
+        "daily": reader("daily@example.com", now=begin),
+        "digest": reader("digest@example.com", now=begin, digest_on=7),
+        "tokyo": reader("tokyo@example.com", now=begin, digest_on=6, zone="Asia/Tokyo"),
+        "kiritimati": reader("kiritimati@example.com", now=begin, digest_on=7, zone="Pacific/Kiritimati"),
+        "honolulu": reader("honolulu@example.com", now=begin, digest_on=7, zone="Pacific/Honolulu"),
+        "weekend": reader("weekend@example.com", now=begin, weekdays="67"),
+        "east": reader("east@example.com", now=begin, weekdays="67", zone="Pacific/Kiritimati"),
+    }
+    change = {"publication": stock.pk, "first": "2026-12-09", "hour": "20:00", "weekdays": "135", "late_until": "22:00"}
+    with time_machine.travel(SUNDAY_NOON, tick=False):
+        page = admin_client.post(reverse("admin:newsletters_promisechange_add"), change)
+    assert page.status_code == 302
+    evening = MONDAY + timedelta(hours=12)
+    live(evening)
+    for one in readers.values():
+        one.refresh_from_db()
+
+    ahead = {name: timeline.days(one, evening, 20) for name, one in readers.items()}
+    before = {name: len(really(one, date(2026, 1, 1))) for name, one in readers.items()}
+    live(evening + 32 * ONE_DAY)
+
+    for name, one in readers.items():
+        sent = [row for row in really(one, date(2026, 1, 1))[before[name] :] if row[0] <= ahead[name][-1].date]
+        assert foreseen(ahead[name]) == sent, name
+        assert sent[-1][0] > date(2026, 12, 13), name
 
 
 def test_it_says_where_in_the_sequence_a_reader_stands(stock: Publication, reader: Reader) -> None:
