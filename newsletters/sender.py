@@ -205,18 +205,18 @@ class Sender:
             if outcome.state == State.RETRY:
                 at = now + max(delay(row.attempts), timedelta(seconds=outcome.wait))
                 both = (State.LEASED, State.HANDOFF)
-                table.put_off([row.pk], self.owner, at, outcome.reply[:250], outcome.reason, both)
+                table.put_off([row.pk], self.owner, at, clean(outcome.reply), outcome.reason, both)
             elif outcome.state == State.PLANNED:
                 table.release([row.pk], self.owner)
             else:
-                settled.append(End(row.pk, outcome.state, outcome.reason, clean(outcome.reply)))
+                settled.append(End(row.pk, outcome.state, reason(outcome), clean(outcome.reply)))
         walks.advance([row for row, outcome in ended if outcome.state in HAD])
         passed = table.hand_off(keys, self.owner, now, settled, [self.revisions.get(key) for key in keys])
         if len(passed) < len(keys):
             table.drop([key for key in keys if key not in passed], self.owner, now)
         for row, outcome in ended:
             if outcome.state in {State.FAILED, State.RETRY} and outcome.reply:
-                bounces.refused([row], outcome, now)
+                note(row, outcome, now)
         return passed
 
     def forget(self, ended: list[tuple[Any, Outcome]]) -> None:
@@ -293,9 +293,25 @@ def any_refused(ended: list[tuple[Any, Outcome]]) -> bool:
     return any(outcome.state == State.FAILED for _row, outcome in ended)
 
 
+def reason(outcome: Outcome) -> str:
+    return bounces.reason(outcome) if outcome.state == State.FAILED else outcome.reason
+
+
+def note(row: Any, outcome: Outcome, now: datetime) -> None:
+    """Draw the consequences of a refusal. Whatever goes wrong in that, its row and its group are settled."""
+    try:
+        with transaction.atomic():
+            bounces.refused([row], outcome, now)
+    except (OperationalError, InterfaceError):
+        # The whole commit is made again.
+        raise
+    except Exception:
+        log.exception("A refusal was settled, but no more followed from it: %s", outcome.reply)
+
+
 def clean(reply: str) -> str:
-    # PostgreSQL takes no NUL.
-    return reply[:250].replace("\x00", "")
+    # PostgreSQL takes neither NUL nor half of a surrogate pair.
+    return reply[:250].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def delay(attempts: int) -> timedelta:
