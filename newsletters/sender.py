@@ -40,7 +40,7 @@ class Sender:
         self.line, self.supply, self.owner, self.clock = line, supply, supply.owner, clock
         self.size = LEAST
         self.made: Iterator[Made] = iter(())
-        self.leased_at = time.monotonic()
+        self.leased_at = self.stirred_at = time.monotonic()
         self.leased: dict[Any, Any] = {}
         self.revisions: dict[Any, int | None] = {}
         self.out: dict[Any, Any] = {}
@@ -64,12 +64,12 @@ class Sender:
         """Feed the line, hear its news, commit what is worth it. With `more`, new rows may be leased."""
         try:
             self.feed(more and not self.dead)
-            news = self.listen(patience)
+            quiet = not self.listen(patience) and (patience > 0 or time.monotonic() - self.stirred_at >= QUIET)
         except Unreachable as error:
             self.give_up(error)
-            news = False
+            quiet = True
         overdue = self.ended and time.monotonic() - self.ended_at >= SETTLED_WITHIN
-        if overdue or len(self.line.staged) >= self.line.group or (not news and (self.line.staged or self.ended)):
+        if overdue or len(self.line.staged) >= self.line.group or (quiet and (self.line.staged or self.ended)):
             self.commit()
 
     # To the line
@@ -108,6 +108,8 @@ class Sender:
             return False
         self.leased |= {row.pk: row for row in rows}
         self.made, self.leased_at, self.dry = self.fresh(compose(rows, self.clock)), now, not rows
+        if rows:
+            self.stirred_at = now
         return bool(rows)
 
     def fresh(self, made: Iterator[Made]) -> Iterator[Made]:
@@ -131,7 +133,10 @@ class Sender:
             if row is not None:
                 self.end(row, outcome)
         staged, self.staged = self.staged, len(self.line.staged)
-        return bool(ended) or self.staged > staged
+        news = bool(ended) or self.staged > staged
+        if news:
+            self.stirred_at = time.monotonic()
+        return news
 
     def end(self, row: Any, outcome: Outcome) -> None:
         if not self.ended:
@@ -257,12 +262,8 @@ class Sender:
             self.revisions.pop(key, None)
         self.supply.ended(dict.fromkeys(keys, Outcome(State.PLANNED)))
 
-    def wind_up(self) -> None:
-        """Stop: nothing new leaves, and what has left is waited for, but not for long."""
-        self.recall()
-        deadline = time.monotonic() + LAST_REPLIES
-        while self.busy and time.monotonic() < deadline:
-            self.step(more=False, patience=0.2)
+    def conclude(self) -> None:
+        """Write down that nobody knows what became of that which was not answered in time."""
         for row in self.out.values():
             self.end(row, Outcome(State.UNCERTAIN, "no reply", "Stopped before the server answered."))
         if self.ended:

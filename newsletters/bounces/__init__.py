@@ -93,7 +93,7 @@ def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
 
 
 def reason(outcome: Outcome) -> str:
-    """Return why a refused mail failed: what our own way out says of us is our fault, at whatever command it says it."""
+    """Return why a refused mail failed. What our own way out says of us is our fault, at whatever command."""
     if outcome.reason == "address" and verdict.of(failure_of(outcome)) in US:
         return "refused"
     return outcome.reason
