@@ -203,7 +203,7 @@ class Sender:
         settled: list[End] = []
         for row, outcome in ended:
             if outcome.state == State.RETRY:
-                at = now + max(delay(row.attempts), timedelta(seconds=outcome.wait))
+                at = now + delay(row.attempts)
                 both = (State.LEASED, State.HANDOFF)
                 table.put_off([row.pk], self.owner, at, outcome.reply[:250], outcome.reason, both)
             elif outcome.state == State.PLANNED:

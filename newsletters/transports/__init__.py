@@ -20,12 +20,18 @@ class TransportURLError(ValueError):
 
 
 class Unreachable(Exception):
-    """The server cannot be spoken to at all; nothing of what was staged has left.
+    """The server cannot be spoken to, or wants to be left alone; nothing of what was staged has left.
 
     `retry_after` are the seconds for which it asked to be left alone, where it did.
     """
 
-    retry_after: float | None = None
+    def __init__(self, said: str, retry_after: float | None = None) -> None:
+        super().__init__(said)
+        self.retry_after = retry_after
+
+
+class Full(Exception):
+    """What is staged is a group by itself; this message begins the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +59,14 @@ class Message:
 class Outcome:
     """What became of a message: `state` is sent, retry, failed, uncertain, or planned (never left us).
 
-    `wait` is for how many seconds the server wants to be left alone.
+    `wait` is for how many seconds the server is to be left alone, 0 where it does not say how long, and None where it
+    may go on.
     """
 
     state: str
     reason: str = ""
     reply: str = ""
-    wait: int = 0
+    wait: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class Transport(Protocol):
     def stage(self, message: Message) -> Outcome | None:
         """Bring everything but the end to the server; an outcome here means it goes no further.
 
-        Raises Unreachable.
+        Raises Unreachable, and Full where what is staged must be handed off before.
         """
 
     def hand_off(self, keys: set[Any]) -> dict[Any, Outcome]:
