@@ -30,7 +30,7 @@ QUIET = 0.005
 # The longest that a reply waits for its commit, and an idle loop for news
 SETTLED_WITHIN = 1.0
 # For so long a stop waits for the replies to what has been handed off; Celery's own end takes some seconds more.
-LAST_REPLIES = 4.0
+LAST_REPLIES = 6.0
 
 
 class Sender:
@@ -257,13 +257,15 @@ class Sender:
             self.revisions.pop(key, None)
         self.supply.ended(dict.fromkeys(keys, Outcome(State.PLANNED)))
 
-    def wind_up(self) -> None:
+    def wind_up(self, until: float) -> None:
         """Stop: nothing new leaves, and what has left is waited for, but not for long."""
         self.recall()
-        deadline = time.monotonic() + LAST_REPLIES
-        while self.busy and time.monotonic() < deadline:
+        while self.busy:
             self.step(more=False, patience=0.2)
-        for row in self.out.values():
+            if time.monotonic() > until:
+                break
+        ended = {row.pk for row, _outcome in self.ended}
+        for row in [row for key, row in self.out.items() if key not in ended]:
             self.end(row, Outcome(State.UNCERTAIN, "no reply", "Stopped before the server answered."))
         if self.ended:
             self.commit()

@@ -17,7 +17,7 @@ from django.utils import timezone
 from newsletters import allowances, walks
 from newsletters.models import Delivery, Letter
 from newsletters.models.outgoing import OutgoingQuerySet
-from newsletters.sender import Sender
+from newsletters.sender import LAST_REPLIES, Sender
 from newsletters.supply import Supply
 from newsletters.transports import Line, Transport, connect, line
 
@@ -64,8 +64,9 @@ def run(
         if time.monotonic() > reported + 1:
             report(total(senders))
             reported = time.monotonic()
+    until = time.monotonic() + LAST_REPLIES
     for sender in senders:
-        sender.wind_up()
+        sender.wind_up(until)
     if done := total(senders):
         report(done)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from newsletters import letters, sender
+from newsletters import letters, sending
 from newsletters.models import Delivery, Letter, Relay
 from newsletters.models.outgoing import State
 from newsletters.transports import parse
@@ -127,7 +127,7 @@ def test_a_stop_does_not_wait_for_a_silent_provider(
 ) -> None:
     provider = open_provider(name)
     planned("Nadia", "Ali")
-    monkeypatch.setattr(sender, "LAST_REPLIES", 1.0)
+    monkeypatch.setattr(sending, "LAST_REPLIES", 1.0)
     held = threading.Event()
     provider.replies = [lambda call: held.wait(60) and provider.yes(call)]
     began = time.monotonic()
@@ -144,7 +144,7 @@ def test_a_stop_waits_for_an_answer_that_comes(planned: Any, open_provider: Open
     planned("Nadia", "Ali")
 
     def slow(call: Call) -> Any:
-        time.sleep(1.5)
+        time.sleep(4.5)
         return provider.yes(call)
 
     provider.replies = [slow]
