@@ -10,6 +10,7 @@ from newsletters.models.outgoing import Outgoing
 from newsletters.models.promise import Alarm, Break, Clock, Correction, Day, PromiseChange, Rehearsal, Tally
 from newsletters.models.publication import Member, Publication
 from newsletters.models.relay import Relay
+from newsletters.models.seen import Seen
 from newsletters.models.series import Entry, Series, Walk
 from newsletters.models.stop import Stop
 from newsletters.models.subscriber import Subscriber, Suppression
@@ -38,6 +39,7 @@ __all__ = [
     "Rehearsal",
     "Relay",
     "Revision",
+    "Seen",
     "Series",
     "Source",
     "Stop",
