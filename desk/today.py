@@ -7,12 +7,15 @@ from zoneinfo import ZoneInfo
 from django.utils.translation import get_language
 
 from desk import going, growth, ledger, steps
-from newsletters import clock, proofreading
+from newsletters import clock, proofreading, runway
 from newsletters.models import Break, Publication, Rehearsal
+
+# How many cohorts the page names
+NAMED = 3
 
 
 def facts(publication: Publication, now: datetime) -> dict[str, Any]:
-    """Return what the page shows; seven queries, whatever the list's size."""
+    """Return what the page shows; eight queries, whatever the list's size."""
     reserve: int = getattr(publication, "reserve", None) or 0
     day = clock.local_date(now, publication.zone)
     days = ledger.fixed_days(publication)
@@ -23,7 +26,8 @@ def facts(publication: Publication, now: datetime) -> dict[str, Any]:
     following = upcoming(publication, coming, now)
     rehearsal = rehearsed(publication, following)
     unfinished = steps.unfinished(publication)
-    todo = steps.steps(publication, known, coming, unfinished, rehearsal)
+    dry = runway.run_dry(runway.covered(coming, reserve), counted_ahead(publication))
+    todo = steps.steps(publication, known, coming, unfinished, rehearsal, dry)
     return {
         "room": "today",
         "publication": publication,
@@ -36,7 +40,7 @@ def facts(publication: Publication, now: datetime) -> dict[str, Any]:
         "rehearsal": rehearsal,
         "problems": sentences(rehearsal.problems if rehearsal else []),
         "remarks": sentences(rehearsal.remarks if rehearsal else []),
-        "running_dry": running_dry(publication),
+        "running_dry": sentence(dry),
         "rests": ledger.rests(publication, day),
         "rest": next(iter(going.resting(publication, day, Break.Kind.SILENCE)), None),
         "steps": todo,
@@ -70,7 +74,12 @@ def sentences(found: list[dict[str, Any]]) -> list[str]:
     return [proofreading.sentence(one, language) for one in found]
 
 
-def running_dry(publication: Publication) -> str:
-    """Return what the last alarm said of who runs dry when: its second paragraph; nobody is counted here."""
-    paragraphs: list[str] = (getattr(publication, "alarm", None) or "").split("\n\n")
-    return paragraphs[1] if len(paragraphs) > 1 else ""
+def counted_ahead(publication: Publication) -> dict[int, int]:
+    """Return how many readers have so many steps to come, as the last round counted them."""
+    return dict(publication.steps_ahead.values_list("steps", "readers"))
+
+
+def sentence(dry: list[runway.Cohort]) -> str:
+    """Say who runs dry when, the soonest first."""
+    language = get_language() or "en"
+    return " ".join(runway.told(cohort, language) for cohort in dry[:NAMED])

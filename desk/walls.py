@@ -61,7 +61,6 @@ def described(own: QuerySet[Publication]) -> QuerySet[Publication]:
     reserve = Entry.objects.filter(
         series__publication=OuterRef("pk"), series__kind=Series.Kind.RESERVE, issue__state=Issue.State.QUEUED
     )
-    low = Alarm.objects.filter(publication=OuterRef("pk"), cause__startswith="runway", cleared_at=None)
     short = Alarm.objects.filter(publication=OuterRef("pk"), cause="limit", cleared_at=None)
     short = short.filter(date__gte=timezone.now().date() - timedelta(days=1))
     held = Alarm.objects.filter(publication=OuterRef("pk"), cause__startswith="stop_", cleared_at=None)
@@ -77,7 +76,6 @@ def described(own: QuerySet[Publication]) -> QuerySet[Publication]:
         halted=Subquery(halted.order_by("-at").values("issue")[:1]),
         to_enter=Exists(Subscriber.objects.filter(publication=OuterRef("pk"), status="active", member_since=None)),
         in_waves=Exists(Wave.objects.filter(publication=OuterRef("pk"), date__gte=timezone.now().date())),
-        alarm=Subquery(low.order_by("-raised_at").values("text")[:1]),
     ).prefetch_related(
         Prefetch("promise_changes", PromiseChange.objects.order_by("first")),
         Prefetch("breaks", Break.objects.order_by("first")),

@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from newsletters import alarms
 from newsletters.models import Article, Break, Correction, Day, Entry, Member, Publication, Rehearsal, Series
 from tests.authors import NOW, THE_23RD, confirmations, daily_queue, end, look, past, tick, world
 from tests.conftest import Reader
@@ -304,6 +305,7 @@ def test_it_asks_twelve_questions_whatever_the_lists_size(
     world(reader, readers)
     tick(NOW)
     confirmations(publication, [1, 2])
+    alarms.look_ahead(publication, NOW)
 
     with CaptureQueriesContext(connection) as asked:
         look(desk)

@@ -281,6 +281,22 @@ class Rehearsal(models.Model):
         return f"{self.date}: {len(self.problems)}"
 
 
+class StepsAhead(models.Model):
+    """So many active readers have so many steps of their sequences to come; counted anew once an hour."""
+
+    publication = models.ForeignKey(Publication, models.CASCADE, related_name="steps_ahead")
+    steps = models.PositiveIntegerField(_("steps"))
+    readers = models.PositiveIntegerField(_("readers"))
+
+    class Meta:
+        verbose_name = _("steps ahead")
+        verbose_name_plural = _("steps ahead")
+        constraints = [models.UniqueConstraint(fields=["publication", "steps"], name="steps_ahead_once")]
+
+    def __str__(self) -> str:
+        return f"{self.steps}: {self.readers}"
+
+
 class Alarm(models.Model):
     """One cause, told once a day; `cleared_at` when it was over. Without publication it is the operator's."""
 
