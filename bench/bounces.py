@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ SAYS_SO = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 MEGABYTE = 1 << 20
+PIECES = (
+    b" ", b"\t", b"\n", b" \n", b"-\n", b"--\n", b"- ", b"@", b"@a", b"a@", b"a-@", b"a@b(", b"a@b.c\n", b"<a@b.c>\n",
+    b"<", b"<style", b"&=", b"user ", b"to ", b"1.", b"mailbox ", b"bounces a@b.c\nuser <a ",
+    b"final-recipient:a@b.c\nx-a: b\n mailbox ",
+)  # fmt: skip
 
 
 @dataclass
@@ -128,6 +134,29 @@ def noise(seed: int) -> Iterator[tuple[str, bytes]]:
         yield f"{piece!r} again and again", head + piece * (MEGABYTE // len(piece))
 
 
+def costliest() -> tuple[float, str]:
+    """Return what the costliest of the repeated pieces takes to read, in seconds of CPU for 100 KB, at best of five."""
+    head = b"From: MAILER-DAEMON\nSubject: undeliverable\n"
+    found = []
+    for kind, piece in product((b"text/plain", b"text/html", b"message/delivery-status"), PIECES):
+        raw = (
+            head
+            + b"Content-Type: "
+            + kind
+            + b"\n\n"
+            + b"Final-Recipient: x; a@b.c\nDiagnostic-Code: x; "
+            + piece * 100_000
+        )
+        found.append((min(timed(raw[:100_000]) for _time in range(5)), f"{kind.decode()}, {piece!r}"))
+    return max(found)
+
+
+def timed(raw: bytes) -> float:
+    started = time.process_time()
+    hard(raw)
+    return time.process_time() - started
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -159,6 +188,8 @@ def show(result: Result, cuts: tuple[int, list[str]], seed: int) -> bool:
         if (took := time.process_time() - started) > worst:
             worst, name = took, what
     print(f"slowest noise, 1 MB (CPU)   {worst * 1000:.0f} ms ({name}); called hard: {len(costly)} {' '.join(costly)}")
+    took, name = costliest()
+    print(f"worst text, 100 KB (CPU)    {took * 1000:.0f} ms ({name})")
     print("misjudged:", *dict.fromkeys(result.misjudged))
     return result.reached and not cuts[1] and not costly
 

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, stop)
+    # A shell lets what it starts in the background ignore Ctrl-C, and all that comes of it: servers would never end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="funnel-servers-") as folder:
         place = Path(folder)
         place.chmod(0o755)

@@ -79,9 +79,15 @@ class MailBox:
         for file in box.iterdir():
             shutil.chown(file, "mail")
 
+    def files(self) -> list[Path]:
+        return [*(self.place / "mail" / "new").iterdir(), *(self.place / "mail" / "cur").iterdir()]
+
     def left(self) -> list[bytes]:
-        files = [*(self.place / "mail" / "new").iterdir(), *(self.place / "mail" / "cur").iterdir()]
-        return [file.read_bytes() for file in files]
+        return [file.read_bytes() for file in self.files()]
+
+    def empty(self) -> None:
+        for file in self.files():
+            file.unlink()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from django.db import OperationalError
 
 from newsletters import bounces, mailbox_url, tasks
 from newsletters.bounces import mailbox as reading
-from newsletters.models import Bounce, Heartbeat
+from newsletters.models import Bounce, Heartbeat, Seen
 from tests import mails
 from tests.mailboxes import MailBox
 from tests.outbox import MONDAY, Send, message_id, token
@@ -92,6 +92,43 @@ def test_real_bounces_among_ten_times_as_many_other_mails(sent: Send, mailbox: M
 
     assert len(mailbox.left()) == 50
     assert Bounce.objects.filter(kind="hard").count() == 5
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_any_number_of_mails_is_read_in_the_end(
+    sent: Send, mailbox: MailBox, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST", 20)
+    (alice,) = sent()
+    spam = [f"Subject: {number}\n\nBuy.\n".encode() for number in range(30)]
+    for raw in [*spam, mails.dsn(alice.address, message_id=message_id(alice)), *spam]:
+        mailbox.put(raw)
+    read: list[bytes] = []
+
+    def notes(raw: bytes, now: Any) -> str:
+        read.append(raw)
+        return bounces.take(raw, now)
+
+    assert [reading.collect(mailbox.urls[protocol], LATER, notes) for _round in range(5)] == [0, 1, 0, 0, 0]
+
+    alice.refresh_from_db()
+    assert alice.status == "bounced"
+    assert len(read) == 61
+    assert read[0].startswith(b"Subject: 0\r\n")
+    assert len(mailbox.left()) == 60
+
+
+def test_what_is_gone_from_the_mailbox_is_forgotten(mailbox: MailBox, db: None) -> None:
+    mailbox.put(b"Subject: one\n\n")
+    mailbox.put(b"Subject: two\n\n")
+    reading.collect(mailbox.urls["pop3"], LATER)
+    assert Seen.objects.count() == 2
+
+    mailbox.empty()
+    mailbox.put(b"Subject: three\n\n")
+    reading.collect(mailbox.urls["pop3"], LATER)
+
+    assert Seen.objects.count() == 1
 
 
 def test_the_worker_reads_it_now_and_then(sent: Send, mailbox: MailBox, settings: Any) -> None:

@@ -14,17 +14,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
+from functools import cached_property
 
 # What is longer is cut off: a report stands at the front.
 LONGEST = 1 << 20
 DEPTH, PARTS, HEADERS = 6, 60, 1000
+# Of a page, and of what it says
+PAGE, SAID = 100_000, 40_000
 BLANK = re.compile(rb"\r?\n\r?\n|\A\r?\n")
 RETURNED = {"message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers", "message/partial"}
 GUESS = re.compile(rb"^--(\S{1,70})[ \t]*\r?\nContent-", re.MULTILINE | re.IGNORECASE)
 FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,70})[ \t]*:(.*)", re.DOTALL)
-SCRIPT = re.compile(r"<(?:style|script|title)\b[^>]{0,500}>[^<]{0,20000}", re.IGNORECASE)
-BREAK = re.compile(r"<(?:br|p|div|tr|td|li|h\d)\b[^<>]{0,500}>|</(?:p|div|tr|td|li|h\d)>", re.IGNORECASE)
-TAG = re.compile(r"</?[A-Za-z!][^<>@]{0,2000}>")
+SCRIPT = re.compile(r"<(?:style|script|title)\b[^<>]{0,500}+>[^<]{0,20000}+", re.IGNORECASE)
+BREAK = re.compile(r"<(?:br|p|div|tr|td|li|h\d)\b[^<>]{0,500}+>|</(?:p|div|tr|td|li|h\d)>", re.IGNORECASE)
+TAG = re.compile(r"</?[A-Za-z!][^<>@]{0,2000}+>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Part:
         return (self.headers.get(name) or [""])[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Letter:
     """`returned` are the headers of the message that came back, as far as they did."""
 
@@ -59,7 +62,7 @@ class Letter:
     def of_kind(self, *kinds: str) -> list[Part]:
         return [part for part in self.parts if part.kind in kinds]
 
-    @property
+    @cached_property
     def text(self) -> str:
         """What its writer says: the plain text, else the HTML's."""
         own = [part for part in self.parts if not part.returned]
@@ -190,8 +193,8 @@ def sound(text: str) -> str:
 
 def spoken(page: str) -> str:
     """Return the text of an HTML page, roughly: enough to find a sentence in it."""
-    page = BREAK.sub("\n", SCRIPT.sub(" ", page))
-    return html.unescape(TAG.sub("", page))
+    page = BREAK.sub("\n", SCRIPT.sub(" ", page[:PAGE]))
+    return html.unescape(TAG.sub("", page)[:SAID])
 
 
 def words(header: str) -> str:

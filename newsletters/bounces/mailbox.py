@@ -1,9 +1,11 @@
 """The mailbox that return paths and Reply-To lead to, read over IMAP or POP3.
 
 A message is deleted once it is taken and committed; if the connection breaks before, it is taken again, which changes
-nothing. What is no business of ours stays: marked as seen over IMAP, and where it lies over POP3.
+nothing. What is no business of ours stays: marked as seen over IMAP, and remembered by us over POP3. Neither is read
+again, so that any number of mails is read in the end, in portions, the oldest first.
 """
 
+import hashlib
 import imaplib
 import logging
 import poplib
@@ -18,7 +20,7 @@ from django.db import InterfaceError, OperationalError
 from newsletters import bounces
 from newsletters.bounces.letter import LONGEST
 from newsletters.mailbox_url import Box, parse
-from newsletters.models import Heartbeat
+from newsletters.models import Heartbeat, Seen
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +93,28 @@ def imap(box: Box) -> Iterator[imaplib.IMAP4]:
 def by_pop3(box: Box, now: datetime, take: Take) -> int:
     done = 0
     with pop3(box) as server:
-        number, _size = server.stat()
-        # The newest first: what is none of ours stays, and must not keep the others waiting.
-        for index in range(number, max(number - MOST, 0), -1):
+        for index, name in unseen(box, server)[:MOST]:
             _answer, lines, _octets = server.retr(index)
             if taken(b"\r\n".join(lines) + b"\r\n", now, take):
                 server.dele(index)
                 done += 1
+            else:
+                Seen.objects.get_or_create(name=name)
     return done
+
+
+def unseen(box: Box, server: poplib.POP3) -> list[tuple[int, str]]:
+    """Return number and name of each message that was not read before; forget those that are gone."""
+    _answer, lines, _octets = server.uidl()
+    numbered = [(int(number), named(box, uid)) for number, _space, uid in (line.partition(b" ") for line in lines)]
+    seen = set(Seen.objects.values_list("name", flat=True))
+    for name in seen.difference(name for _number, name in numbered):
+        Seen.objects.filter(name=name).delete()
+    return [(number, name) for number, name in numbered if name not in seen]
+
+
+def named(box: Box, uid: bytes) -> str:
+    return hashlib.sha256(f"{box.user} {box.host} ".encode() + uid).hexdigest()
 
 
 @contextmanager

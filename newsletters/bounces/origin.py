@@ -18,6 +18,8 @@ TOKEN = re.compile(r"(?<![a-z0-9])[a-z2-7]{50}(?![a-z0-9])", re.IGNORECASE)
 # Servers give up after five days; a complaint may take some weeks.
 LASTS = timedelta(days=35)
 RECENT = 5
+# A report on a mail of ours names one address, or the few that it was passed on to.
+MOST = 10
 ENVELOPE = ("to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "cc")
 RETURNED = ("message-id", "x-mailgun-message-id", "return-path", "reply-to", "feedback-id", "x-message-id")
 ANSWERED = ("in-reply-to", "references")
@@ -45,7 +47,7 @@ def of_mail(mail: Mail, report: Report | None, now: datetime) -> Origin | None:
     for token in tokens(named(mail, report)):
         if origin := of_token(token, now):
             return origin
-    for failure in report.failures if report else []:
+    for failure in report.failures[:MOST] if report else []:
         if origin := of_address(failure.recipient, now):
             return origin
     return None

@@ -104,7 +104,7 @@ DEAD = any_of(
     r"|delivery to non-existent",
     r"bad destination (?:mailbox|email)|mailbox unavailable or not local|unknown or illegal (?:alias|user)"
     r"|invalid id\b",
-    r"\S{1,64}@\S{1,255} (?:<\S{0,120}> )?(?:not found|doesn.t exist|does not exist|unknown)\b|bad address syntax"
+    r"\S@[^\s@]{1,255}+ (?:<\S{0,120}> )?(?:not found|doesn.t exist|does not exist|unknown)\b|bad address syntax"
     r"|no valid recipients?\b",
     r"(?:account|address|mailbox) (?:that you tried to reach )?(?:has been |is |was )?(?:deleted|closed|terminated)",
     # Exchange Online answers so where an address is in no directory.

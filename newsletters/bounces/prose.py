@@ -5,7 +5,10 @@ from itertools import islice
 
 from newsletters.bounces.letter import Letter, fields, spoken, words
 
-ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'`=]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,250}[A-Za-z0-9]")
+# Each is tried only where an address may begin, and gives nothing back: what they take grows no faster than the text.
+ADDRESS = re.compile(
+    r"(?<![^\s<>()\[\],;:\"'`=@])[^\s<>()\[\],;:\"'`=@]{1,64}+@[A-Za-z0-9][A-Za-z0-9.-]{0,250}[A-Za-z0-9]"
+)
 SENDERS = re.compile(
     r"mailer-?daemon|post_?master|mail delivery (?:sub)?system|mdaemon|mail system|mail deliver(?:y|er)|post ?office"
     r"|mail administrator|mailadmin|delivery (?:service|subsystem)|bounces?\b.{0,40}google|<>",
@@ -60,16 +63,17 @@ DELAYED = re.compile(
     re.IGNORECASE,
 )
 ALONE = re.compile(
-    r"^[ \t>*-]*(?:to:|recipients?:|address:|for:)?[ \t]*<?(?:mailto:"
-    r"|smtp:)?([^\s<>:;,()\"]{1,64}@[^\s<>:;,()\"]{1,255}?)>?[ \t]*(?:[:;.,]|\([^\n]{0,100}|[ -]*)?[ \t]*$",
+    r"^[ \t>*-]*+(?:to:|recipients?:|address:|for:)?+[ \t]*+<?+(?:mailto:|smtp:)?+"
+    r"([^\s<>:;,()\"@]{1,64}+@[^\s<>:;,()\"@.-]++(?:[.-]++[^\s<>:;,()\"@.-]++)*+)"
+    r"[.-]*+>?+[ \t]*+(?:[:;.,]|\([^\n]{0,100}|[ -]*+)?+[ \t]*+$",
     re.IGNORECASE | re.MULTILINE,
 )
-HEADED = re.compile(r"^[ \t]*<([^\s<>]{1,64}@[^\s<>]{1,255})>(?:\.{3}|:|[ \t]*$|[ \t]*\()", re.MULTILINE)
-COMMAND = re.compile(r"rcpt[ ]to[ ]?:[ ]*<?([^\s<>]{1,64}@[^\s<>]{1,255})>?", re.IGNORECASE)
-DOTTED = re.compile(r"<?([^\s<>]{1,64}@[^\s<>]{1,255}?)>?\.{3}")
+HEADED = re.compile(r"^[ \t]*+<([^\s<>@]{1,64}+@[^\s<>@]{1,255}+)>(?:\.{3}|:|[ \t]*+(?:$|\())", re.MULTILINE)
+COMMAND = re.compile(r"rcpt[ ]to[ ]?:[ ]*+<?([^\s<>@]{1,64}+@[^\s<>@]{1,255}+)", re.IGNORECASE)
+DOTTED = re.compile(r"(?<![^\s<>@])([^\s<>@]{1,64}+@[^\s<>@.]++(?:\.[^\s<>@.]++)*+)>?\.{3}")
 LISTED = re.compile(
-    r"^[^\n@]{0,40}\b(?:to|recipient|recipients|address|user|mailbox"
-    r"|destinataire)\b[^\n@]{0,40}?<?([^\s<>:;,()\"'=]{1,64}@[^\s<>:;,()\"']{1,255})",
+    r"^(?=[^\n@]{0,160}+@)[^\n@]{0,40}\b(?:to|recipient|recipients|address|user|mailbox|destinataire)\b"
+    r"[^\n@]{0,40}?(?<![^\s<>:;,()\"'=@])([^\s<>:;,()\"'=@]{1,64}+@[^\s<>:;,()\"'@]{1,255}+)",
     re.IGNORECASE | re.MULTILINE,
 )
 OURS = re.compile(
@@ -77,32 +81,33 @@ OURS = re.compile(
     r"|postmaster)\b[^\n@]{0,20}$",
     re.IGNORECASE,
 )
-MOST = 50
+MOST, HEAD = 50, 10_000
 
 
-def speaks_of_failure(letter: Letter) -> bool:
+def speaks_of_failure(letter: Letter, said: str) -> bool:
     """Tell whether a message without a machine's report is one all the same."""
     if letter.header("x-failed-recipients"):
         return True
     by_server = SENDERS.search(words(letter.header("from")) + " " + letter.header("return-path")[:300])
     subject = SUBJECTS.search(words(letter.header("subject")))
-    text = TEXTS.search(body(letter)[:8000])
+    text = TEXTS.search(said[:8000])
     return bool((by_server and (subject or text)) or (subject and text))
 
 
-def body(letter: Letter) -> str:
-    """Return what the server says, without the message it sends back."""
+def parted(letter: Letter) -> tuple[str, str]:
+    """Return what the server says, and from where the message that it sends back begins."""
     whole = letter.text
     if not whole.strip():
         # Some put the whole report in a part of another kind.
         whole = "\n".join(spoken(part.text) for part in letter.parts if not part.returned)
     whole = shortened(whole)
-    return whole[: cut(whole)][:20_000]
+    end = cut(whole[:HEAD])
+    return whole[:end], whole[end:]
 
 
 def shortened(text: str) -> str:
     """Return the head of a text, in lines as mail has them at most (RFC 5322 section 2.1.1): the searches stay fast."""
-    return "\n".join(line[:998] for line in text[:100_000].split("\n"))
+    return "\n".join(line[:998] for line in text[: 4 * HEAD].split("\n"))[: 2 * HEAD]
 
 
 def cut(text: str) -> int:
@@ -110,11 +115,10 @@ def cut(text: str) -> int:
     return min(ends, default=len(text))
 
 
-def recipients(letter: Letter) -> list[tuple[str, str, bool]]:
+def recipients(letter: Letter, text: str, rest: str) -> list[tuple[str, str, bool]]:
     """Return whom a report is about: address, what it says of it, and whether the server still tries."""
-    text = body(letter)
     delayed = bool(DELAYED.search(text))
-    found = candidates(letter, text)[:MOST]
+    found = candidates(letter, text, rest)[:MOST]
     if not found:
         return [("", text, delayed)]
     if len(found) == 1:
@@ -138,14 +142,14 @@ def own(text: str, start: int, end: int) -> str:
     return line if DOTTED.match(line) else text[start:end]
 
 
-def candidates(letter: Letter, text: str) -> list[str]:
+def candidates(letter: Letter, text: str, rest: str) -> list[str]:
     """Return the failed addresses by the surest sign there is of them."""
     if listed := letter.header("x-failed-recipients"):
         return unique(ADDRESS.findall(listed))
     own = {
         address.lower() for name in ("from", "to", "return-path", "delivered-to") for address in in_header(letter, name)
     }
-    others = in_returned(letter)
+    others = in_returned(letter, text, rest)
     for pattern in (HEADED, ALONE, DOTTED, COMMAND, LISTED, ADDRESS):
         seen = unique(
             m[1] if pattern.groups else m[0] for m in islice(pattern.finditer(text), 200) if not ours(text, m, pattern)
@@ -172,10 +176,9 @@ def in_header(letter: Letter, name: str) -> list[str]:
     return ADDRESS.findall(letter.header(name)[:2000])
 
 
-def in_returned(letter: Letter) -> list[str]:
+def in_returned(letter: Letter, text: str, rest: str) -> list[str]:
     """Return to whom the message that came back was addressed."""
-    text = shortened(letter.text)
-    headers = letter.returned or fields(text[cut(text) :].partition("\n\n")[2]) or fields(text)
+    headers = letter.returned or fields(rest.partition("\n\n")[2]) or fields(text + rest)
     return unique(ADDRESS.findall(" ".join([*headers.get("to", []), *headers.get("x-envelope-to", [])])[:4000]))
 
 

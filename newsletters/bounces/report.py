@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from newsletters.bounces import prose
 from newsletters.bounces.letter import Letter, fields
@@ -11,7 +11,9 @@ from newsletters.bounces.letter import Letter, fields
 STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,2})\.(\d{1,3})(?![\d.])")
 CODE = re.compile(r"(?<![\d.])([45][0-5]\d)(?=[ -])")
 REPORT = {"message/delivery-status", "message/global-delivery-status", "message/x-delivery-status"}
-ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'`]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,250}[A-Za-z0-9]")
+ADDRESS = re.compile(
+    r"(?<![^\s<>()\[\],;:\"'`@])[^\s<>()\[\],;:\"'`@]{1,64}+@[A-Za-z0-9][A-Za-z0-9.-]{0,250}[A-Za-z0-9]"
+)
 # The first letters do: servers write “failed (…)”, “Failure”, “deliverable”.
 ACTIONS = {"faile": "failed", "delay": "delayed", "deliv": "delivered", "relay": "relayed", "expan": "expanded"}
 COMPLAINTS = {"abuse", "fraud", "opt-out", "opt-out-list"}
@@ -44,7 +46,10 @@ class Report:
 
 def read(letter: Letter) -> Report | None:
     """Return the report in a message, or None where it is none."""
-    return complaint(letter) or delivery(letter) or told(letter)
+    if found := complaint(letter):
+        return found
+    said, rest = prose.parted(letter)
+    return delivery(letter, said) or told(letter, said, rest)
 
 
 def complaint(letter: Letter) -> Report | None:
@@ -61,27 +66,26 @@ def complaint(letter: Letter) -> Report | None:
     return None
 
 
-def delivery(letter: Letter) -> Report | None:
+def delivery(letter: Letter, said: str) -> Report | None:
     """Read the machine's part of a delivery report, wherever it stands."""
     found = letter.of_kind(*REPORT)
     # A report about a report holds the first one too.
     parts = [part for part in found if not part.returned] or found
-    parts = parts or [part for part in letter.parts if KNOWN.search(part.text)][:1]
-    about = prose.body(letter)
+    parts = parts or [part for part in letter.parts if KNOWN.search(part.text[:200_000])][:1]
     failures, envelope = [], ""
     for part in parts:
-        for group in groups(part.text):
+        for group in islice(groups(part.text), 2 * prose.MOST):
             envelope = envelope or (group.get("original-envelope-id") or [""])[0]
             if failure := failed(group):
                 failures.append(replace(failure, cut=part.cut))
-    around = prose.about(about, [failure.recipient for failure in failures])
+    around = prose.about(said, [failure.recipient for failure in failures])
     failures = [replace(failure, around=around[failure.recipient]) for failure in failures]
-    return Report("bounce", once(failures), envelope) if failures else None
+    return Report("bounce", once(failures)[: prose.MOST], envelope) if failures else None
 
 
 def groups(text: str) -> Iterable[dict[str, list[str]]]:
     """Part a delivery report into its groups of fields; each recipient has its own."""
-    text = re.sub(r"[ \t\r]+\n", "\n", text[:200_000])
+    text = "\n".join(line.rstrip(" \t\r") for line in text[:200_000].split("\n"))
     for block in re.split(r"\n{2,}", text)[:200]:
         starts = [match.start() for match in re.finditer(r"(?mi)^final-recipient[ \t]*:", block)]
         cuts = [0, *starts[1:], len(block)]
@@ -118,12 +122,12 @@ def once(failures: list[Failure]) -> list[Failure]:
     return list({failure.recipient.lower(): failure for failure in failures}.values())
 
 
-def told(letter: Letter) -> Report | None:
+def told(letter: Letter, said: str, rest: str) -> Report | None:
     """Read a report written for people."""
-    if not prose.speaks_of_failure(letter):
+    if not prose.speaks_of_failure(letter, said):
         return None
     cut = any(part.cut and not part.returned for part in letter.parts)
-    return Report("bounce", [replace(spoken(*one), cut=cut) for one in prose.recipients(letter)])
+    return Report("bounce", [replace(spoken(*one), cut=cut) for one in prose.recipients(letter, said, rest)])
 
 
 def spoken(recipient: str, text: str, delayed: bool) -> Failure:

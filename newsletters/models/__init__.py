@@ -20,6 +20,7 @@ from newsletters.models.promise import (
 )
 from newsletters.models.publication import Member, Publication
 from newsletters.models.relay import Relay
+from newsletters.models.seen import Seen
 from newsletters.models.series import Entry, Series, Walk
 from newsletters.models.stop import Stop
 from newsletters.models.subscriber import Subscriber, Suppression
@@ -48,6 +49,7 @@ __all__ = [
     "Rehearsal",
     "Relay",
     "Revision",
+    "Seen",
     "Series",
     "Source",
     "StepsAhead",

@@ -29,6 +29,8 @@ def single(provider: Provider, copy: Copy) -> Any:
     mail = _mail(provider, copy, literal(text, provider), literal(page, provider, markup=True))
     mail.to, mail.extra_headers = [str(copy.to)], dict(copy.headers)
     mail.metadata = {"message_id": copy.number}
+    if provider.name == "mailjet":  # what it gives back with events, and what it can be asked by, are two things
+        mail.esp_extra = {"Globals": {"CustomID": copy.number}}
     return mail
 
 

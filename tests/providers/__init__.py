@@ -2,6 +2,7 @@
 
 Each NAME.json keeps what the provider documents, with the address of the page: `examples` are its requests, `further`
 are the fields that other pages add to them ("*" stands for any name), `answer` is what it says to one recipient.
+`question` is how one message is asked for by our own number, where that can be done, and what the answers are.
 """
 
 import copy
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 
@@ -101,6 +102,8 @@ class StandIn:
         self.calls: list[Call] = []
         self.faults: list[str] = []
         self.replies: list[Any] = []
+        self.questions: list[str] = []
+        self.says: Any = None
         self.given = 0
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -153,6 +156,31 @@ class StandIn:
             required = single.get("required", self.known["required"]) if alone else self.known["required"]
             yield from (f"{name} is missing" for name in required if name not in one)
 
+    def asked(self, call: Call) -> Any:
+        """Say as documented whether a message was taken; `says` goes before it."""
+        known, parts = self.known.get("question", {}), urlsplit(call.path)
+        query = dict(parse_qsl(parts.query))
+        self.faults += self.check_question(known, parts.path, query, call.headers)
+        number = query.get(known.get("number"), "")
+        self.questions.append(number)
+        if self.says is not None:
+            return self.says
+        body = copy.deepcopy(known["answer"]["body"])
+        if self.name == "postmark":
+            body["Messages"][0]["Metadata"] = {"message_id": number}
+        return 200, {}, body if number in {mail.number for mail in self.mails()} else known["answer"]["none"]
+
+    def check_question(self, known: Any, path: str, query: dict[str, str], headers: dict[str, str]) -> Iterator[str]:
+        if path != known.get("path"):
+            yield f"{path} is no documented question"
+            return
+        shape = Shape().learn(known["query"]).learn(known.get("further", {}).get("query", {}))
+        yield from shape.faults(query)
+        yield from (f"{name} is missing" for name in [*known["required"], known["number"]] if name not in query)
+        for name, start in known["headers"].items():
+            if not headers.get(name.lower(), "").startswith(start) or name.lower() not in headers:
+                yield f"header {name} is missing"
+
     def yes(self, call: Call) -> Reply:
         """Answer as documented, with as many ids as there are recipients."""
         answer = copy.deepcopy(self.known["answer"])
@@ -181,43 +209,53 @@ class StandIn:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         stand_in = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_HEAD(self) -> None:
-                self.send_response(404)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
+        class Handler(Speaker):
             def do_POST(self) -> None:
                 data = self.rfile.read(int(self.headers["Content-Length"]))
                 form = "form-urlencoded" in self.headers.get("Content-Type", "")
                 body = parse_qs(data.decode(), keep_blank_values=True) if form else json.loads(data)
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                reply = stand_in.take(Call(self.path, headers, body))
-                if reply == "hang":
-                    time.sleep(1.5)
-                if isinstance(reply, str):
-                    self.close_connection = True
-                    return
-                self.answer(*reply)
+                self.give(stand_in.take(Call(self.path, lower(self.headers), body)))
 
-            def answer(self, status: int, headers: dict[str, str], body: Any) -> None:
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in {
-                    "Content-Type": "application/json",
-                    "Content-Length": str(len(data)),
-                    **headers,
-                }.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
+            def do_GET(self) -> None:
+                self.give(stand_in.asked(Call(self.path, lower(self.headers), None)))
 
         return Handler
+
+
+class Speaker(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def give(self, reply: Any) -> None:
+        if reply == "hang":
+            time.sleep(1.5)
+        if isinstance(reply, str):
+            self.close_connection = True
+            return
+        self.answer(*reply)
+
+    def answer(self, status: int, headers: dict[str, str], body: Any) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(data)),
+            **headers,
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def lower(headers: Any) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _mailgun(body: Any) -> list[Mail]:

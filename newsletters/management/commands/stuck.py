@@ -11,7 +11,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from newsletters import postfix, stuck, tasks
+from newsletters import asking, postfix, stuck, tasks
 from newsletters.bounces import breaker
 from newsletters.models import Heartbeat, Publication, Stop
 from newsletters.models.outgoing import State
@@ -30,6 +30,7 @@ class Command(BaseCommand):
             "--whole", action="store_true", help="with --from-log: what is not in this log was not taken"
         )
         parser.add_argument("--queue", action="store_true", help="settle by the queue of Postfix on this machine")
+        parser.add_argument("--ask", action="store_true", help="settle by what the relays' providers know")
         choice = parser.add_mutually_exclusive_group()
         choice.add_argument("--sent", action="store_true", help="take what is left uncertain for sent")
         choice.add_argument(
@@ -39,6 +40,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = timezone.now()
+        self.faults: list[str] = []
         only = self.publication(options["publication"]) if options["publication"] else None
         if options["go_on"]:
             stopped = self.publication(options["go_on"])
@@ -49,6 +51,8 @@ class Command(BaseCommand):
         if done[State.PLANNED] or options["go_on"]:
             tasks.wake()
         self.show(now, only)
+        if self.faults:
+            raise CommandError(" ".join(self.faults))
 
     def publication(self, slug: str) -> Publication:
         found = Publication.objects.filter(slug=slug).first()
@@ -62,6 +66,8 @@ class Command(BaseCommand):
             done += self.by_log(options["from_log"], options["whole"], now, only)
         if options["queue"]:
             done += self.by_queue(now, only)
+        if options["ask"]:
+            done += self.by_providers(now, only)
         for choice, settle in (("sent", stuck.sent), ("again", stuck.again)):
             if options[choice]:
                 for row in list(stuck.uncertain(only)):
@@ -83,6 +89,17 @@ class Command(BaseCommand):
             raise CommandError(
                 f"Postfix cannot be asked: {error}. Run this where it runs, as a user it allows."
             ) from None
+
+    def by_providers(self, now: datetime, only: Publication | None) -> Counter[str]:
+        done: Counter[str] = Counter()
+        names = asking.providers(only)
+        if not names:
+            self.faults.append("No relay is a provider's. Give --from-log or --queue where the mail server is yours.")
+        for name in names:
+            record = asking.Asked(name, now)
+            done += stuck.settle(record, now, only)
+            self.faults += [record.fault] if record.fault else []
+        return done
 
     def show(self, now: datetime, only: Publication | None) -> None:
         stops = {stop.publication_id: stop for stop in stuck.stops(only)}
