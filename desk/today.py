@@ -15,8 +15,9 @@ NAMED = 3
 
 
 def facts(publication: Publication, now: datetime) -> dict[str, Any]:
-    """Return what the page shows; eight queries, whatever the list's size."""
+    """Return what the page shows; seven queries, whatever the list's size."""
     reserve: int = getattr(publication, "reserve", None) or 0
+    ahead: list[tuple[int, int]] = getattr(publication, "ahead", None) or []
     day = clock.local_date(now, publication.zone)
     days = ledger.fixed_days(publication)
     coming = ledger.forecast(publication, days, day)
@@ -26,7 +27,7 @@ def facts(publication: Publication, now: datetime) -> dict[str, Any]:
     following = upcoming(publication, coming, now)
     rehearsal = rehearsed(publication, following)
     unfinished = steps.unfinished(publication)
-    dry = runway.run_dry(runway.covered(coming, reserve), counted_ahead(publication))
+    dry = runway.run_dry(runway.covered(coming, reserve), dict(ahead))
     todo = steps.steps(publication, known, coming, unfinished, rehearsal, dry)
     return {
         "room": "today",
@@ -72,11 +73,6 @@ def rehearsed(publication: Publication, following: dict[str, Any] | None) -> Reh
 def sentences(found: list[dict[str, Any]]) -> list[str]:
     language = get_language() or "en"
     return [proofreading.sentence(one, language) for one in found]
-
-
-def counted_ahead(publication: Publication) -> dict[int, int]:
-    """Return how many readers have so many steps to come, as the last round counted them."""
-    return dict(publication.steps_ahead.values_list("steps", "readers"))
 
 
 def sentence(dry: list[runway.Cohort]) -> str:

@@ -24,6 +24,7 @@ from newsletters.models import (
     PromiseChange,
     Publication,
     Series,
+    StepsAhead,
     Stop,
     Subscriber,
     Wave,
@@ -66,10 +67,12 @@ def described(own: QuerySet[Publication]) -> QuerySet[Publication]:
     held = Alarm.objects.filter(publication=OuterRef("pk"), cause__startswith="stop_", cleared_at=None)
     halted = Halt.objects.standing().filter(issue__publication=OuterRef("pk"))
     counted = reserve.order_by().values("series__publication").annotate(number=Count("*")).values("number")
+    ahead = StepsAhead.objects.filter(publication=OuterRef("pk"))
     return own.annotate(
         has_articles=Exists(Article.objects.filter(publication=OuterRef("pk"))),
         has_issues=Exists(Issue.objects.filter(publication=OuterRef("pk"))),
         reserve=Subquery(counted),
+        ahead=Subquery(ahead.values("counts")),
         short=Subquery(short.order_by("-raised_at").values("text")[:1]),
         held=Exists(Stop.objects.standing().filter(publication=OuterRef("pk"))),
         held_for=Subquery(held.order_by("-raised_at").values("text")[:1]),

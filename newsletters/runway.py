@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import islice
 
-from django.db import transaction
 from django.db.models import Max
 from django.utils.translation import ngettext
 
@@ -29,7 +28,7 @@ STEPS = """
         LEFT JOIN newsletters_issue issue ON issue.id = entry.issue_id AND issue.state = 'queued'
         GROUP BY place.series_id, place.reached
     ), walker AS (
-        SELECT walk.subscriber_id, SUM(ahead.steps) AS steps FROM newsletters_walk walk
+        SELECT walk.subscriber_id, CAST(SUM(ahead.steps) AS bigint) AS steps FROM newsletters_walk walk
         JOIN ahead ON ahead.series_id = walk.series_id AND ahead.reached = walk.reached
         WHERE walk.ended_at IS NULL GROUP BY walk.subscriber_id
     )
@@ -105,12 +104,7 @@ def steps(publication: Publication) -> dict[int, int]:
 
 def note(publication: Publication, counted: dict[int, int]) -> None:
     """Write the counts down for whoever may not count: the desk."""
-    rows = [StepsAhead(publication=publication, steps=number, readers=counted[number]) for number in sorted(counted)]
-    with transaction.atomic():
-        publication.steps_ahead.exclude(steps__in=counted).delete()
-        StepsAhead.objects.bulk_create(
-            rows, update_conflicts=True, unique_fields=["publication", "steps"], update_fields=["readers"]
-        )
+    StepsAhead.objects.update_or_create(publication=publication, defaults={"counts": sorted(counted.items())})
 
 
 def run_dry(coming: list[tuple[date, bool]], counted: dict[int, int]) -> list[Cohort]:

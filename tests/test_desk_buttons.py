@@ -8,7 +8,19 @@ from django.test import Client
 
 from newsletters import alarms, composing, notices
 from newsletters.bounces import breaker, words
-from newsletters.models import Alarm, Article, Break, Delivery, Entry, Issue, Publication, Series, Stop, Subscriber
+from newsletters.models import (
+    Alarm,
+    Article,
+    Break,
+    Delivery,
+    Entry,
+    Issue,
+    Publication,
+    Series,
+    Stop,
+    Subscriber,
+    Walk,
+)
 from tests.authors import NOW, THE_23RD, daily_queue, look, tick, world
 from tests.conftest import Reader
 from tests.test_planning import make_issue
@@ -201,8 +213,23 @@ def test_who_runs_dry_is_told_before_any_alarm(desk: Client, publication: Public
 
     assert not Alarm.objects.exists()
     assert before.count("2 readers run dry on Friday 4 December.") == 2
+    assert "Counted once an hour" in before
     assert f'name="issue" value="{draft.pk}"' in before
     assert "2 readers run dry on Saturday 5 December." in after
+
+
+def test_who_walks_a_sequence_runs_dry_later(desk: Client, publication: Publication, reader: Reader) -> None:
+    sequence = Series.objects.create(publication=publication, name="Accueil", slug="accueil", welcome=True)
+    for number in range(13):
+        sequence.append(make_issue(publication, f"s{number}"))
+    counted(publication, reader, 11)
+    reader("weekly@example.com", digest_on=7, now=NOW - timedelta(hours=12))
+    Walk.objects.filter(subscriber__address="bob@example.com").update(ended_at=NOW)
+    alarms.look_ahead(publication, NOW)
+
+    page = look(desk)
+
+    assert "1 reader runs dry on Friday 4 December. 1 reader runs dry on Monday 7 December. Counted" in page
 
 
 def test_the_reserve_covers_who_runs_dry(desk: Client, publication: Publication, reader: Reader) -> None:

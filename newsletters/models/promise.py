@@ -282,19 +282,17 @@ class Rehearsal(models.Model):
 
 
 class StepsAhead(models.Model):
-    """So many active readers have so many steps of their sequences to come; counted anew once an hour."""
+    """How many readers have so many steps of their sequences to come, as [steps, readers]; counted once an hour."""
 
-    publication = models.ForeignKey(Publication, models.CASCADE, related_name="steps_ahead")
-    steps = models.PositiveIntegerField(_("steps"))
-    readers = models.PositiveIntegerField(_("readers"))
+    publication = models.OneToOneField(Publication, models.CASCADE, related_name="steps_ahead")
+    counts = models.JSONField(_("counts"), default=list)
 
     class Meta:
         verbose_name = _("steps ahead")
         verbose_name_plural = _("steps ahead")
-        constraints = [models.UniqueConstraint(fields=["publication", "steps"], name="steps_ahead_once")]
 
     def __str__(self) -> str:
-        return f"{self.steps}: {self.readers}"
+        return f"{self.publication}: {self.counts}"
 
 
 class Alarm(models.Model):
