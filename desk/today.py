@@ -41,7 +41,7 @@ def facts(publication: Publication, now: datetime) -> dict[str, Any]:
         "rehearsal": rehearsal,
         "problems": sentences(rehearsal.problems if rehearsal else []),
         "remarks": sentences(rehearsal.remarks if rehearsal else []),
-        "running_dry": sentence(dry),
+        "running_dry": dry[:NAMED],
         "rests": ledger.rests(publication, day),
         "rest": next(iter(going.resting(publication, day, Break.Kind.SILENCE)), None),
         "steps": todo,
@@ -73,9 +73,3 @@ def rehearsed(publication: Publication, following: dict[str, Any] | None) -> Reh
 def sentences(found: list[dict[str, Any]]) -> list[str]:
     language = get_language() or "en"
     return [proofreading.sentence(one, language) for one in found]
-
-
-def sentence(dry: list[runway.Cohort]) -> str:
-    """Say who runs dry when, the soonest first."""
-    language = get_language() or "en"
-    return " ".join(runway.told(cohort, language) for cohort in dry[:NAMED])
