@@ -246,15 +246,16 @@ def rest(relay: Relay, now: datetime, seconds: float | None = None) -> None:
     """Leave a relay alone that cannot be reached, or asked for it: for all workers, longer each time."""
     failures = Relay.objects.filter(pk=relay.pk).values_list("failures", flat=True).first() or 0
     pause = timedelta(seconds=seconds) if seconds else min(FIRST_REST * 2.0 ** min(failures, 10), LONGEST_REST)
-    # Several workers hear of the same trouble.
-    awake = Relay.objects.filter(Q(resting_until=None) | Q(resting_until__lte=now), pk=relay.pk)
+    # Several workers hear of the same trouble, and one of them that it will last.
+    before = now + pause if seconds else now
+    awake = Relay.objects.filter(Q(resting_until=None) | Q(resting_until__lte=before), pk=relay.pk)
     awake.update(resting_until=now + pause, failures=F("failures") + 1)
 
 
 def heard(relay: Relay, done: Counter[str], seconds: float, now: datetime) -> None:
     """Take what a relay answered to a share of messages: it works again, or takes them too fast."""
     answered = done[State.SENT] + done[State.RETRY] + done[State.FAILED]
-    if answered and (relay.failures or relay.resting_until):
+    if done[State.SENT] and (relay.failures or relay.resting_until):
         Relay.objects.filter(pk=relay.pk).update(failures=0, resting_until=None)
     if done[State.RETRY] >= max(MANY, SHARE * answered):
         slow_down(relay, answered / max(seconds, 0.001), now)

@@ -55,6 +55,7 @@ def writer(publication: Publication) -> Callable[[Claim, datetime], dict[str, st
             "first_name": first_name,
             "message_id": f"{word}@{domain}",
             "reply_to": reply_to(publication, word),
+            "author_address": publication.reply_to,
             "date": spoken(now.replace(microsecond=0)),
             "leave_url": f"{origin}/leave/{links.seal(Purpose.LEAVE, reader, day, slot)}/",
             "reader_url": f"{origin}/reader/{links.seal(Purpose.READER, reader, day, slot)}/",

@@ -30,7 +30,7 @@ QUIET = 0.005
 # The longest that a reply waits for its commit, and an idle loop for news
 SETTLED_WITHIN = 1.0
 # For so long a stop waits for the replies to what has been handed off; Celery's own end takes some seconds more.
-LAST_REPLIES = 4.0
+LAST_REPLIES = 6.0
 
 
 class Sender:
@@ -208,7 +208,7 @@ class Sender:
         settled: list[End] = []
         for row, outcome in ended:
             if outcome.state == State.RETRY:
-                at = now + max(delay(row.attempts), timedelta(seconds=outcome.wait))
+                at = now + delay(row.attempts)
                 both = (State.LEASED, State.HANDOFF)
                 table.put_off([row.pk], self.owner, at, clean(outcome.reply), outcome.reason, both)
             elif outcome.state == State.PLANNED:
@@ -264,7 +264,8 @@ class Sender:
 
     def conclude(self) -> None:
         """Write down that nobody knows what became of that which was not answered in time."""
-        for row in self.out.values():
+        ended = {row.pk for row, _outcome in self.ended}
+        for row in [row for key, row in self.out.items() if key not in ended]:
             self.end(row, Outcome(State.UNCERTAIN, "no reply", "Stopped before the server answered."))
         if self.ended:
             self.commit()

@@ -109,8 +109,10 @@ class Loop:
         for sender in self.senders:
             sender.recall()
         deadline = time.monotonic() + LAST_REPLIES
-        while self.busy and time.monotonic() < deadline:
+        while self.busy:
             self.turn(more=False, patience=0.2)
+            if time.monotonic() > deadline:
+                break
         for sender in self.senders:
             sender.conclude()
         if self.done:

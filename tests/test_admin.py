@@ -371,6 +371,25 @@ def test_a_relay_that_leads_nowhere_is_refused(boss: Client, db: None, url: str)
     assert not Relay.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("url", "saved"),
+    [
+        ("smtp://maud:s3cret@mail.example:587", False),
+        ("smtp://maud@mail.example", False),
+        ("smtp://mail.example", True),
+        ("smtp://maud:s3cret@mail.example:587?tls=none", True),
+        ("smtp://maud:s3cret@mail.example:587?tls=ssl", True),
+        ("smtp://maud:s3cret@localhost", True),
+        ("smtp://maud:s3cret@[::1]:25", True),
+    ],
+)
+def test_a_password_leaves_in_clear_only_where_somebody_wrote_so(boss: Client, db: None, url: str, saved: bool) -> None:
+    answer = boss.post(of(Relay, "add"), {"name": "Mail", "rank": "0", "publication": "", "url": url})
+
+    assert Relay.objects.exists() is saved
+    assert ("tls=starttls" in answer.content.decode()) is not saved
+
+
 def test_a_subscribers_address_and_status_take_no_hand(boss: Client, reader: Reader) -> None:
     alice = reader()
     body = {"first_name": "Élise", "zone": "Asia/Tokyo", "language": "fr", "tags": "[]", "status": "bounced"}

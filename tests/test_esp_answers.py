@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from newsletters import sender
-from newsletters.models import Delivery
+from newsletters import letters, sending
+from newsletters.models import Delivery, Letter, Relay
 from newsletters.models.outgoing import State
 from newsletters.transports import parse
 from newsletters.transports.esp import ESP
@@ -17,8 +17,10 @@ from newsletters.transports.providers import PROVIDERS
 from tests.daemons import free_port
 from tests.providers import NAMES, Call, StandIn, open_provider
 from tests.providers.day import DOUBTFUL, MONDAY, ONCE, Open, drain, messages, planned, states
+from tests.servers import MailServer
+from tests.test_failover import second
 
-__all__ = ["open_provider", "planned"]
+__all__ = ["open_provider", "planned", "second"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -36,15 +38,61 @@ def test_the_providers_id_is_kept_for_each_reader(name: str, planned: Any, open_
 @pytest.mark.parametrize("name", NAMES)
 def test_a_provider_that_is_asked_too_much_is_left_alone(name: str, planned: Any, open_provider: Open) -> None:
     provider = open_provider(name)
-    planned("Nadia", "Ali")
+    publication = planned("Nadia", "Ali")[0].publication
+    for cause in "123":  # no call takes an address twice
+        letters.write(publication, Letter.Kind.CONFIRM, "a@example.com", cause, language="fr",
+                      context={"request": int(cause)}, now=MONDAY)  # fmt: skip
     provider.replies = [(429, {"Retry-After": "1800"}, {"message": "slow down", "__type": "TooManyRequestsException"})]
 
-    assert drain() == {"retry": 2}
+    assert drain() == {"retry": 3}
 
     assert len(provider.calls) == 1
-    assert {row.try_at for row in Delivery.objects.all()} == {MONDAY + timedelta(seconds=1800)}
+    assert Relay.objects.get().resting_until == MONDAY + timedelta(seconds=1800)
     assert drain(MONDAY + timedelta(minutes=29)) == {}
-    assert drain(MONDAY + timedelta(minutes=31)) == {"sent": 2}
+    assert drain(MONDAY + timedelta(minutes=31)) == {"sent": 5}
+
+
+@pytest.mark.parametrize(
+    ("reply", "end", "rest"),
+    [
+        ((429, {"Retry-After": "1800"}, {"message": "slow down"}), "retry", 1800),
+        ((503, {"Retry-After": "600"}, {"message": "back soon"}), "uncertain", 600),
+        ((401, {}, {"message": "no such key"}), "retry", 15),
+        ((403, {}, {"message": "not allowed"}), "retry", 15),
+        ("drop", "uncertain", 15),
+    ],
+)
+def test_a_list_of_many_calls_waits_after_the_first_that_fails(
+    reply: Any, end: str, rest: int, planned: Any, open_provider: Open
+) -> None:
+    provider = open_provider("mailjet")
+    planned(*(f"n{n}" for n in range(120)))
+    provider.replies = [reply]
+
+    ended = drain()
+
+    relay = Relay.objects.get()
+    assert (len(provider.calls), ended[end] >= 50, set(ended) <= {end, "retry"}) == (1, True, True)
+    assert relay.resting_until == MONDAY + timedelta(seconds=rest)
+    assert bool(relay.slowed_at) == (rest == 1800)
+    later = MONDAY + timedelta(seconds=max(rest, 120))
+    assert drain(later) == {"sent": 120 - (50 if end == "uncertain" else 0)}
+
+
+def test_another_relay_takes_over_from_a_provider_that_wants_to_be_left_alone(
+    planned: Any,
+    open_provider: Open,
+    second: MailServer,
+) -> None:
+    provider = open_provider("mailjet")
+    Relay.objects.create(name="MAIL_URL", rank=0)
+    planned(*(f"n{n}" for n in range(70)))
+    provider.replies = [(429, {"Retry-After": "1800"}, {"message": "slow down"})]
+
+    assert drain() == {"retry": 50, "sent": 20, "planned": 20}
+    assert drain(MONDAY + timedelta(minutes=3)) == {"sent": 50}
+
+    assert (len(provider.calls), len(second.received)) == (1, 70)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -79,7 +127,7 @@ def test_a_stop_does_not_wait_for_a_silent_provider(
 ) -> None:
     provider = open_provider(name)
     planned("Nadia", "Ali")
-    monkeypatch.setattr(sender, "LAST_REPLIES", 1.0)
+    monkeypatch.setattr(sending, "LAST_REPLIES", 1.0)
     held = threading.Event()
     provider.replies = [lambda call: held.wait(60) and provider.yes(call)]
     began = time.monotonic()
@@ -96,7 +144,7 @@ def test_a_stop_waits_for_an_answer_that_comes(planned: Any, open_provider: Open
     planned("Nadia", "Ali")
 
     def slow(call: Call) -> Any:
-        time.sleep(1.5)
+        time.sleep(4.5)
         return provider.yes(call)
 
     provider.replies = [slow]

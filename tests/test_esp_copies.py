@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 from django.core.mail import EmailMultiAlternatives, get_connection
+from django.db import connection
 
 from newsletters import letters
-from newsletters.models import Letter, Publication
-from newsletters.transports import Message, parse
+from newsletters.models import Delivery, Letter, Publication
+from newsletters.models.outgoing import State
+from newsletters.transports import parse
 from newsletters.transports.copies import JOINER
 from newsletters.transports.esp import ESP
 from newsletters.transports.providers import PROVIDERS
-from tests.providers import NAMES, open_provider
+from tests.providers import NAMES, Call, open_provider
 from tests.providers.day import (
     HOSTILE,
     MERGING,
@@ -167,20 +169,44 @@ def test_a_call_takes_no_more_than_the_provider_allows(planned: Any, open_provid
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_address_gets_two_mails_in_two_calls(name: str, planned: Any, open_provider: Open) -> None:
+def test_answers_come_back_with_their_readers_name_and_cost_no_call(
+    name: str, planned: Any, open_provider: Open, settings: Any
+) -> None:
+    settings.BOUNCE_ADDRESS = "r@news.example"
     provider = open_provider(name)
-    planned("Nadia")
-    message = messages()["reader0@example.com"]
-    twin = Message("twin", "twin@x", message.sender, message.recipient, message.data, message.blueprint, message.values)
-    way_out = ESP(parse(f"esp:{name}?tracking=accepted"))
-    way_out.stage(message)
-    way_out.stage(twin)
+    planned(*(f"n{n}" for n in range(30)))
 
-    ended = way_out.hand_off({message.key, "twin"})
-    way_out.close()
+    assert drain() == {"sent": 30}
 
-    assert {outcome.state for outcome in ended.values()} == {"sent"}
-    assert len(provider.calls) == 2
+    assert len(provider.calls) == 1
+    named = {mail.address: f"r+{mail.number}@news.example" for mail in provider.mails()}
+    if name == "amazon_ses":  # it takes one address for all
+        named = dict.fromkeys(named, Publication.objects.get().reply_to)
+    assert {mail.address: mail.reply_to for mail in provider.mails()} == named
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_handed_off_is_what_one_call_takes(name: str, planned: Any, open_provider: Open) -> None:
+    provider = open_provider(name)
+    publication = planned("Nadia", "Ali")[0].publication
+    for cause in "123":
+        letters.write(publication, Letter.Kind.CONFIRM, "a@example.com", cause, language="fr",
+                      context={"request": int(cause)}, now=MONDAY)  # fmt: skip
+    in_doubt: list[int] = []
+
+    def look(call: Call) -> Any:
+        rows = (model._default_manager.filter(state=State.HANDOFF) for model in (Letter, Delivery))
+        in_doubt.append(sum(row.count() for row in rows))
+        connection.close()
+        return provider.yes(call)
+
+    provider.replies = [look] * 5
+
+    assert drain() == {"sent": 5}
+
+    assert in_doubt == [len(provider.mails(call)) for call in provider.calls]
+    assert [len(provider.mails(call)) for call in provider.calls] == ([1, 1, 1, 2] if name in MERGING else [1, 1, 3])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -267,19 +267,55 @@ def test_nonsense_changes_nothing(sent: Send, data: str, kind: str) -> None:
     assert look(alice) == ("active", [], State.SENT)
 
 
-def test_a_provider_that_keeps_no_metadata_is_matched_by_the_address(sent: Send) -> None:
+def test_an_event_without_metadata_is_matched_by_the_providers_own_number(sent: Send) -> None:
     alice, bob = sent(2)
-    event = {
-        "RecordType": "Bounce",
-        "Type": "HardBounce",
-        "ID": 9,
-        "Email": alice.address,
-        "Details": "550 5.1.1 unknown user",
-    }
+    for reader, number in ((alice, "id-1"), (bob, "id-2")):
+        Delivery.objects.filter(subscriber_id=reader.pk).update(reply=number)
+    event = {"RecordType": "Bounce", "Type": "HardBounce", "Details": "550 5.1.1 unknown user"}
 
-    post("postmark/tracking", event)
+    post("postmark/tracking", event | {"ID": 9, "Email": alice.address, "MessageID": "id-1"})
+    post("postmark/tracking", event | {"ID": 10, "Email": bob.address, "MessageID": "another"})
 
-    assert (look(alice)[0], look(bob)[0]) == ("bounced", "active")
+    assert look(alice) == ("bounced", ["dead"], State.FAILED)
+    assert look(bob) == ("active", [], State.SENT)
+
+
+ABOUT: dict[str, dict[str, Any]] = {
+    "delivered": {},
+    "opened": {},
+    "complained": {},
+    "unsubscribed": {},
+    "failed": DEAD | {"reason": "suppress-bounce"},
+}
+
+
+@pytest.mark.parametrize("variables", [{"message_id": "an-invoice-of-the-shop"}, {"order": 7}, {}])
+@pytest.mark.parametrize("event", ABOUT)
+@pytest.mark.parametrize("state", [State.SENT, State.UNCERTAIN])
+def test_another_mail_to_the_same_address_changes_nothing(
+    sent: Send, event: str, variables: dict[str, Any], state: State
+) -> None:
+    (alice,) = sent()
+    Delivery.objects.update(state=state)
+    facts = ABOUT[event] | {"recipient": alice.address, "user-variables": variables}
+
+    assert post("mailgun/tracking", mailgun("", event, **facts)) == 200
+
+    assert look(alice) == ("active", [], state)
+    assert not Bounce.objects.filter(known=True).exists()
+    assert not (variables and Bounce.objects.exists())
+
+
+@pytest.mark.parametrize(("event", "status"), [("complained", "complained"), ("unsubscribed", "unsubscribed")])
+def test_whoever_wants_no_more_may_say_so_after_months(sent: Send, event: str, status: str) -> None:
+    (alice,) = sent()
+    Delivery.objects.update(handoff_at=MONDAY - timedelta(days=100))
+
+    post("mailgun/tracking", mailgun(message_id(alice), "failed", "t1", recipient=alice.address, **DEAD))
+    assert look(alice) == ("active", [], State.SENT)
+    post("mailgun/tracking", mailgun(message_id(alice), event, "t2", recipient=alice.address))
+
+    assert look(alice)[0] == status
 
 
 def test_mail_that_a_provider_received_is_taken(sent: Send) -> None:

@@ -49,6 +49,13 @@ def test_a_relay_without_server_is_refused(tmp_path: Path) -> None:
     assert manage(tmp_path, "check", MAIL_URL="smtp://").stderr.startswith("MAIL_URL names no server")
 
 
+def test_a_password_in_clear_stops_the_start(tmp_path: Path) -> None:
+    answer = manage(tmp_path, "check", MAIL_URL="smtp://maud:s3cret@mail.example:587")
+
+    assert answer.stderr.startswith("MAIL_URL would send its password in clear")
+    assert "s3cret" not in answer.stderr
+
+
 def test_broken_keys_stop_the_start(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text("{}")
 

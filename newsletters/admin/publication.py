@@ -13,7 +13,7 @@ from newsletters import pace
 from newsletters import reserve as results
 from newsletters.admin.base import LedgerAdmin, RoomAdmin
 from newsletters.models import Clock, Entry, Heartbeat, Issue, Member, Publication, Relay, Series
-from newsletters.transports import TransportURLError, check_url
+from newsletters.transports import PasswordInClear, TransportURLError, check_url
 
 PROMISE = {"hour", "weekdays", "zone"}
 # Django takes at most a thousand fields in one form; a longer series is put in order in the list of entries.
@@ -200,6 +200,10 @@ class HeartbeatAdmin(LedgerAdmin):
     list_display = ["name", "at"]
 
 
+IN_CLEAR = _(
+    "This address would send its password in clear. Add ?tls=starttls or ?tls=ssl to it, or ?tls=none if the line is "
+    "your own."
+)
 # Left empty, these are as for every relay.
 AS_USUAL = ("warm_up_volume", "warm_up_days", "letters_share")
 
@@ -211,7 +215,10 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
         label=_("address"),
         required=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "off", "class": "vTextField"}),
-        help_text=_("smtp://USER:PASSWORD@HOST:PORT or esp:PROVIDER. Empty: as it was; a new relay then is MAIL_URL."),
+        help_text=_(
+            "smtp://USER:PASSWORD@HOST:PORT?tls=starttls or esp:PROVIDER. "
+            "Empty: as it was; a new relay then is MAIL_URL."
+        ),
     )
 
     class Meta:
@@ -238,6 +245,8 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
         if url:
             try:
                 check_url(url)
+            except PasswordInClear as error:
+                raise ValidationError(IN_CLEAR) from error
             except TransportURLError as error:
                 raise ValidationError(_("The address %(problem)s"), params={"problem": str(error)}) from error
         return url

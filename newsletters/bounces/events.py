@@ -44,27 +44,32 @@ TAKEN = {EventType.DELIVERED, EventType.SENT, EventType.QUEUED, EventType.DEFERR
 
 def happened(sender: Any, event: AnymailTrackingEvent, esp_name: str, **more: Any) -> None:
     """Do what follows from a provider's event, once however often it is told."""
-    now = timezone.now()
-    found = whose(event, now)
+    now, kind = timezone.now(), kind_of(event, esp_name)
+    found = whose(event, kind, now)
     if found is None:
         return
     if event.event_type in TAKEN:
         arrived(found, now)
-    elif kind := kind_of(event, esp_name):
+    elif kind:
         text = event.mta_response or event.description or ""
         told = f"{esp_name} {event.event_id} {event.recipient}" if event.event_id else ""
         facts = (bounces.row_key(found.row), in_text(STATUS, text), text, told)
         policy.record(policy.Event(kind, found, Bounce.Door.HOOK, *facts), now)
 
 
-def whose(event: AnymailTrackingEvent, now: datetime) -> Origin | None:
-    """Find the mail by our own metadata; ids of the provider's may stand for a whole batch."""
-    metadata = event.metadata if isinstance(event.metadata, dict) else {}
-    texts = [str(metadata.get("message_id", "")), str(event.message_id or "")]
-    for token in origin.tokens(texts):
-        if found := origin.of_token(token, now):
+def whose(event: AnymailTrackingEvent, kind: Bounce.Kind | None, now: datetime) -> Origin | None:
+    """Find the mail by our own metadata; whoever wants no more may say so after months.
+
+    Other mails go by the same account, also to our readers. What names one of them is none of ours; what names none
+    is ours where the provider's own number is that of the address.
+    """
+    number = str(event.message_id or "")
+    name = event.metadata.get("message_id", "") if isinstance(event.metadata, dict) else ""
+    opened = list(origin.tokens([str(name), number]))
+    for token in opened:
+        if found := origin.of_token(token, now, at_any_time=kind in {Kind.COMPLAINT, Kind.LEFT}):
             return found
-    return origin.of_address(event.recipient or "", now, known=True)
+    return None if event.metadata or opened else origin.of_address(event.recipient or "", now, number)
 
 
 def kind_of(event: AnymailTrackingEvent, esp_name: str) -> Bounce.Kind | None:
@@ -106,6 +111,8 @@ def provider_words(raw: Any, depth: int = 3) -> set[str]:
 
 def arrived(found: Origin, now: datetime) -> None:
     """Settle a mail of which nobody knew whether the provider had taken it."""
+    if not found.known:
+        return
     rows = type(found.row)._default_manager.filter(pk=found.row.pk, state=State.UNCERTAIN)
     rows.update(state=State.SENT, settled_at=now, leased_until=None)
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from django.core.exceptions import ValidationError
 
@@ -91,15 +91,16 @@ def opened_as(word: str) -> tuple[Purpose, Token] | None:
     return None
 
 
-def of_token(opened: tuple[Purpose, Token], now: datetime) -> Origin | None:
+def of_token(opened: tuple[Purpose, Token], now: datetime, at_any_time: bool = False) -> Origin | None:
     """Return the row of a token, if it was handed over of late."""
+    since = datetime.min.replace(tzinfo=UTC) if at_any_time else now - LASTS
     purpose, token = opened
     if purpose == Purpose.LETTER:
         letter = Letter.objects.select_related("publication", "subscriber").filter(pk=token.number).first()
-        return Origin(letter, reader_of(letter)) if letter and left(letter, now) else None
+        return Origin(letter, reader_of(letter)) if letter and left(letter, since) else None
     key = (token.day, token.number, token.slot)
     row = Delivery.objects.select_related("publication").filter(pk=key).first()
-    if row is None or not left(row, now):
+    if row is None or not left(row, since):
         return None
     return Origin(row, reader_of(row))
 
@@ -112,12 +113,15 @@ def reader_of(row: Delivery | Letter) -> Subscriber | None:
     return reader
 
 
-def left(row: Delivery | Letter, now: datetime) -> bool:
-    return row.handoff_at is not None and row.handoff_at > now - LASTS
+def left(row: Delivery | Letter, since: datetime) -> bool:
+    return row.handoff_at is not None and row.handoff_at > since
 
 
-def of_address(address: str, now: datetime, known: bool = False) -> Origin | None:
-    """Return the last mail to an address. Anybody can write an address into a report: it proves nothing."""
+def of_address(address: str, now: datetime, number: str = "") -> Origin | None:
+    """Return the last mail to an address: what anybody can write into a report proves nothing.
+
+    The number that a provider gave the mail when it took it does.
+    """
     try:
         wanted = addresses.normalise(address)
     except ValidationError:
@@ -125,5 +129,8 @@ def of_address(address: str, now: datetime, known: bool = False) -> Origin | Non
     readers = Subscriber.objects.select_related("publication").filter(address_hash=wanted.hash)[:20]
     days: list[date] = [now.date() + timedelta(days=number) for number in range(-RECENT, 2)]
     rows = Delivery.objects.filter(local_date__in=days, subscriber__in=[reader.pk for reader in readers])
-    row = rows.filter(state__in=HAD).select_related("publication").order_by("-handoff_at").first()
-    return Origin(row, next(reader for reader in readers if reader.pk == row.subscriber_id), known) if row else None
+    had = rows.filter(state__in=HAD).select_related("publication").order_by("-handoff_at")
+    named = had.filter(reply=number).first() if number else None
+    if (row := named or had.first()) is None:
+        return None
+    return Origin(row, next(reader for reader in readers if reader.pk == row.subscriber_id), known=bool(named))

@@ -6,6 +6,7 @@ a time and says by and by what became of them; `InTurn` makes a line of any tran
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,13 +20,23 @@ class TransportURLError(ValueError):
     """A mail address of a relay that cannot be used; its text says what to write instead."""
 
 
+class PasswordInClear(TransportURLError):
+    """A mail address of a relay whose password anybody on the way could read."""
+
+
 class Unreachable(Exception):
-    """The server cannot be spoken to at all; nothing of what was staged has left.
+    """The server cannot be spoken to, or wants to be left alone; nothing of what was staged has left.
 
     `retry_after` are the seconds for which it asked to be left alone, where it did.
     """
 
-    retry_after: float | None = None
+    def __init__(self, said: str, retry_after: float | None = None) -> None:
+        super().__init__(said)
+        self.retry_after = retry_after
+
+
+class Full(Exception):
+    """What is staged is a group by itself; this message begins the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +64,14 @@ class Message:
 class Outcome:
     """What became of a message: `state` is sent, retry, failed, uncertain, or planned (never left us).
 
-    `wait` is for how many seconds the server wants to be left alone.
+    `wait` is for how many seconds the server is to be left alone, 0 where it does not say how long, and None where it
+    may go on.
     """
 
     state: str
     reason: str = ""
     reply: str = ""
-    wait: int = 0
+    wait: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,7 @@ class Transport(Protocol):
     def stage(self, message: Message) -> Outcome | None:
         """Bring everything but the end to the server; an outcome here means it goes no further.
 
-        Raises Unreachable.
+        Raises Unreachable, and Full where what is staged must be handed off before.
         """
 
     def hand_off(self, keys: set[Any]) -> dict[Any, Outcome]:
@@ -191,9 +203,10 @@ def check_url(url: str) -> None:
             f"names no way out: {options.scheme or url!r}. Give letterbox:, smtp://HOST:PORT or esp:PROVIDER."
         )
     if options.scheme != "letterbox" and not options.host:
-        raise TransportURLError("names no server. Give smtp://USER:PASSWORD@HOST:PORT or esp:PROVIDER.")
+        raise TransportURLError("names no server. Give smtp://USER:PASSWORD@HOST:PORT?tls=starttls or esp:PROVIDER.")
     if options.query.get("tls", "none") not in {"none", "starttls", "ssl"}:
         raise TransportURLError("has an unknown tls. Give tls=starttls, tls=ssl or tls=none.")
+    check_password(options)
     if options.scheme == "esp":
         from newsletters.transports import providers
 
@@ -203,6 +216,22 @@ def check_url(url: str) -> None:
     if not connections.isdecimal() or not 1 <= int(connections) <= 100:
         raise TransportURLError("has an unknown number of connections. Give connections=1 to connections=100.")
     check_verp(options.query.get("verp"))
+
+
+def check_password(options: Options) -> None:
+    """Raise PasswordInClear where a password would leave this machine without TLS, and nobody wrote tls=none."""
+    bare = options.scheme == "smtp" and "tls" not in options.query
+    if bare and (options.user or options.password) and not is_loopback(options.host):
+        raise PasswordInClear(
+            "would send its password in clear. Add tls=starttls or tls=ssl, or tls=none if the line is your own."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_verp(address: str | None) -> None:

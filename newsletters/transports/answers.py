@@ -16,6 +16,8 @@ from newsletters.transports import Outcome
 LONGEST_WAIT = 3600
 # A key, a bill, a domain or a limit is in the way: whoever runs this can mend it before the day is over.
 MENDABLE = {401, 402, 403, 404, 405, 407, 420, 429}
+# Of these, what a limit was: with this number before it as in SMTP, it slows the relay down.
+TOO_FAST = {420, 429}
 # The whole call was turned away for what stands in it, perhaps in one mail of many.
 CONTENT = {400, 413, 422}
 # Brevo's word, with a 400, for a key that it has seen within the last half hour: those mails are on their way.
@@ -54,12 +56,13 @@ def outcomes(name: str, answer: Any, count: int) -> Outcomes | Outcome:
     except (AttributeError, KeyError, TypeError, ValueError, IndexError):
         found = []
     if len(found) == count:
+        wait = 0 if all(one.state == "retry" for one in found) else None
         # Their words go into the database, which takes neither NUL nor half characters.
-        return [replace(one, reply=one_line(one.reply)[:250]) for one in found]
+        return [replace(one, reply=one_line(one.reply)[:250], wait=wait) for one in found]
     status = getattr(answer, "status_code", 200)
     if status >= 400:
         return by_status(status, getattr(answer, "text", ""), getattr(answer, "headers", {}))
-    return Outcome("uncertain", "no reply", "an answer that cannot be read")
+    return Outcome("uncertain", "no reply", "an answer that cannot be read", wait=0)
 
 
 def refusal(error: AnymailError) -> Outcome:
@@ -74,8 +77,8 @@ def refusal(error: AnymailError) -> Outcome:
         # anymail or boto3 would not even write the call.
         return Outcome("failed", "refused", text[:250])
     if never_left(cause):
-        return Outcome("retry", "unreachable", text[:250])
-    return Outcome("uncertain", "no reply", text[:250])
+        return Outcome("retry", "unreachable", text[:250], wait=0)
+    return Outcome("uncertain", "no reply", text[:250], wait=0)
 
 
 def _ses_refusal(response: Mapping[str, Any], text: str) -> Outcome:
@@ -96,13 +99,13 @@ def by_status(status: int, text: str, headers: Mapping[str, str]) -> Outcome:
     """Return what an HTTP status says about the whole call."""
     if SEEN in text:
         return Outcome("uncertain", "no reply", SEEN)
-    text = one_line(text)[:250]
+    text = one_line(f"{status} {text}" if status in TOO_FAST else text)[:250]
     if status in MENDABLE or status < 400:
         return Outcome("retry", "refused", text, wait=_wait(headers))
     if status in CONTENT:
         return Outcome("failed", "refused", text)
     # A gateway's 5xx does not say whether the service behind it took the mails, nor does a conflict of keys.
-    return Outcome("uncertain", "no reply", text)
+    return Outcome("uncertain", "no reply", text, wait=_wait(headers))
 
 
 def _wait(headers: Mapping[str, str]) -> int:

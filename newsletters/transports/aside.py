@@ -5,7 +5,7 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from newsletters.transports import InTurn, Outcome, Transport
+from newsletters.transports import Full, InTurn, Message, Outcome, Transport, Unreachable
 
 log = logging.getLogger(__name__)
 
@@ -14,16 +14,34 @@ class Aside(InTurn):
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
         self.calling = False
+        self.waiting: Message | None = None
         self.answers: SimpleQueue[dict[Any, Outcome] | Exception] = SimpleQueue()
 
     @property
+    def group(self) -> int:
+        return max(1, len(self.staged)) if self.waiting else super().group
+
+    @property
     def room(self) -> int:
-        return 0 if self.calling else super().room
+        return 0 if self.calling or self.waiting else super().room
+
+    def stage(self, message: Message) -> None:
+        try:
+            super().stage(message)
+        except Full:
+            self.waiting = message
 
     def poll(self, seconds: float) -> dict[Any, Outcome]:
         if self.calling and not self.ended:
             self._listen(seconds)
+        if self.waiting and not self.calling and not self.staged:
+            message, self.waiting = self.waiting, None
+            self.stage(message)
         return super().poll(seconds)
+
+    def recall(self) -> None:
+        self.waiting = None
+        super().recall()
 
     def hand_off(self, passed: set[Any], dropped: set[Any]) -> None:
         if not passed:
@@ -54,3 +72,7 @@ class Aside(InTurn):
         if isinstance(answer, Exception):
             raise answer
         self.ended |= answer
+        rests = [outcome for outcome in answer.values() if outcome.wait is not None]
+        if rests:
+            longest = max(rests, key=lambda outcome: outcome.wait or 0)
+            raise Unreachable(f"Left alone after: {longest.reply}", longest.wait)

@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
+from email.utils import parseaddr
 from typing import Any
 from urllib.parse import urljoin
 
@@ -11,6 +12,11 @@ from django.core.mail import EmailMultiAlternatives
 from newsletters.transports.copies import Copy, literal, template, variables
 from newsletters.transports.providers import Provider
 
+# Where each reader's own address for answers goes in a text for many; SES takes one address for all.
+REPLY_TO: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "mailgun": lambda variable: {"h:Reply-To": variable},
+    "sparkpost": lambda variable: {"content": {"reply_to": variable}},
+}
 OFF = {"ConfigurationOverrides": {"Tracking": {"OpenTrackingEnabled": "DISABLED", "ClickTrackingEnabled": "DISABLED"}}}
 
 
@@ -51,7 +57,19 @@ def merged(provider: Provider, copies: list[Copy]) -> Any:
     own = {copy.address: dict(copy.headers.items() - shared) for copy in copies}
     numbers = {copy.address: {"message_id": copy.number} for copy in copies}
     mail.merge_data, mail.merge_headers, mail.merge_metadata = values, own, numbers
+    if len({copy.reply_to for copy in copies}) > 1:
+        _answered(provider, mail, copies)
     return mail
+
+
+def _answered(provider: Provider, mail: Any, copies: list[Copy]) -> None:
+    """Let answers go to each reader's own address, or where one call cannot say so, to the author's."""
+    if provider.name not in REPLY_TO:
+        mail.reply_to = [copies[0].message.values["author_address"]]
+        return
+    mail.reply_to, mail.esp_extra = [], REPLY_TO[provider.name](provider.variable.format("reply_to"))
+    for copy in copies:
+        mail.merge_data[copy.address]["reply_to"] = parseaddr(copy.reply_to)[1]
 
 
 def _values(copy: Copy, provider: Provider) -> dict[str, str]:

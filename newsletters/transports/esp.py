@@ -5,7 +5,7 @@ values go; elsewhere each reader's own text goes in the same call.
 """
 
 import time
-from collections.abc import Iterable
+from dataclasses import replace
 from email.errors import MessageError
 from importlib import import_module
 from typing import Any
@@ -15,14 +15,22 @@ from anymail.exceptions import AnymailError
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from newsletters.transports import Message, Options, Outcome, TransportURLError, Unreachable, answers, calls, providers
+from newsletters.transports import (
+    Full,
+    Message,
+    Options,
+    Outcome,
+    TransportURLError,
+    Unreachable,
+    answers,
+    calls,
+    providers,
+)
 from newsletters.transports.copies import Copy, copy_of
 
 # A stop must not wait longer for a knock at the door.
 CONNECT_SECONDS = 5
 REPLY_SECONDS = 60
-# How many texts that need a call each are handed off in one commit.
-TEXTS = 16
 # How many more calls the halves of a call that was turned away may cost.
 CALLS = 32
 # Bytes of readers' own texts in one call; the smallest documented limit is Mailjet's, 15 MB.
@@ -37,13 +45,10 @@ class ESP:
             raise TransportURLError(fault)
         self.provider = providers.PROVIDERS[options.host]
         self.backend: Any = None
-        self.staged: dict[Any, Copy] = {}
+        self.chunk = Chunk(self.provider)
 
     @property
     def group(self) -> int:
-        """As many as one call takes, unless what is staged already needs many calls."""
-        if self.provider.batch == "merge" and len({copy.body for copy in self.staged.values()}) >= TEXTS:
-            return 1
         return self.provider.limit
 
     def stage(self, message: Message) -> Outcome | None:
@@ -51,8 +56,10 @@ class ESP:
             copy = copy_of(message)
         except (ValueError, IndexError, MessageError) as error:
             return Outcome("failed", "address", str(error)[:250])
+        if not self.chunk.takes(copy):
+            raise Full
         self.reach()
-        self.staged[message.key] = copy
+        self.chunk.add(copy)
         return None
 
     def reach(self) -> None:
@@ -71,26 +78,25 @@ class ESP:
         self.backend = backend
 
     def hand_off(self, keys: set[Any]) -> dict[Any, Outcome]:
-        staged, self.staged = self.staged, {}
-        going = list(chunks((copy for key, copy in staged.items() if key in keys), self.provider))
-        run = Run(self.backend, self.provider, len(going) + CALLS)
-        for chunk in going:
-            run.send(chunk)
+        chunk, self.chunk = self.chunk, Chunk(self.provider)
+        run = Run(self.backend, self.provider)
+        if going := [copy for copy in chunk.copies if copy.message.key in keys]:
+            run.send(going)
         if run.stopped and run.stopped.reason == "unreachable":
             self.close()
         return run.ended
 
     def close(self) -> None:
-        backend, self.backend, self.staged = self.backend, None, {}
+        backend, self.backend, self.chunk = self.backend, None, Chunk(self.provider)
         if backend is not None:
             backend.close()
 
 
 class Run:
-    """The calls of one hand-off. Once the provider wants to be left alone, the rest waits without another call."""
+    """One call, and those that its halves take. After one that was put off, or has no end, no other is made."""
 
-    def __init__(self, backend: Any, provider: providers.Provider, calls: int) -> None:
-        self.backend, self.provider, self.left = backend, provider, calls
+    def __init__(self, backend: Any, provider: providers.Provider) -> None:
+        self.backend, self.provider, self.left = backend, provider, CALLS + 1
         self.ended: dict[Any, Outcome] = {}
         self.stopped: Outcome | None = None
 
@@ -104,8 +110,8 @@ class Run:
             self.send(chunk[len(chunk) // 2 :])
         else:
             self.ended |= dict.fromkeys((copy.message.key for copy in chunk), found)
-            if found.state == "retry":
-                self.stopped = found
+            if found.state != "failed":
+                self.stopped = replace(found, state="retry")
 
     def call(self, chunk: list[Copy]) -> answers.Outcomes | Outcome:
         if self.left <= 0:
@@ -144,35 +150,23 @@ def opened(name: str) -> Any:
     return backend
 
 
-def chunks(copies: Iterable[Copy], provider: providers.Provider) -> Iterable[list[Copy]]:
-    """Share copies out to calls: one sender, one text where it is merged, each address once."""
-    begun: dict[object, Chunk] = {}
-    for copy in copies:
-        alike = (copy.sender, copy.reply_to, copy.body if provider.batch == "merge" else None)
-        chunk = begun.setdefault(alike, Chunk(provider))
-        if not chunk.takes(copy):
-            yield chunk.copies
-            chunk = begun[alike] = Chunk(provider)
-        chunk.add(copy)
-    yield from (chunk.copies for chunk in begun.values())
-
-
 class Chunk:
-    """What goes in one call."""
+    """What goes in one call: one sender, one text where it is merged, each address once."""
 
     def __init__(self, provider: providers.Provider) -> None:
-        self.limit, self.room = provider.limit, ROOM if provider.batch == "own" else None
+        self.limit, self.merges, self.room = provider.limit, provider.batch == "merge", ROOM
         self.copies: list[Copy] = []
         self.addresses: set[str] = set()
 
     def takes(self, copy: Copy) -> bool:
         if not self.copies:
             return True
-        fits = self.room is None or len(copy.message.data) <= self.room
-        return fits and len(self.copies) < self.limit and copy.address.lower() not in self.addresses
+        first = self.copies[0]
+        alike = copy.body == first.body if self.merges else len(copy.message.data) <= self.room
+        fits = copy.sender == first.sender and copy.address.lower() not in self.addresses
+        return alike and fits and len(self.copies) < self.limit
 
     def add(self, copy: Copy) -> None:
         self.copies.append(copy)
         self.addresses.add(copy.address.lower())
-        if self.room is not None:
-            self.room -= len(copy.message.data)
+        self.room -= len(copy.message.data)

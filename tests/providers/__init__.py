@@ -83,6 +83,7 @@ class Mail:
     html: str
     headers: dict[str, str]
     number: str
+    reply_to: str
 
 
 Reply = tuple[int, dict[str, str], Any]
@@ -268,10 +269,9 @@ def _mailgun(body: Any) -> list[Mail]:
             return re.sub(r"%recipient\.([^%\s]+)%", lambda match: own[match[1]], text)
 
         headers = {name[2:]: put(value[0]) for name, value in body.items() if name.startswith("h:")}
-        number = put(body["v:message_id"][0])
-        mails.append(
-            Mail(address, put(body["subject"][0]), put(body["text"][0]), put(body["html"][0]), headers, number)
-        )
+        number, reply_to = put(body["v:message_id"][0]), _spec(headers["Reply-To"])
+        subject, text, page = (put(body[name][0]) for name in ("subject", "text", "html"))
+        mails.append(Mail(address, subject, text, page, headers, number, reply_to))
     return mails
 
 
@@ -283,7 +283,8 @@ def _sparkpost(body: Any) -> list[Mail]:
         page = _curly(content["html"], own, html.escape)
         headers = {name: _curly(value, own, str) for name, value in content["headers"].items()}
         subject, number = _curly(content["subject"], own, str), one["metadata"]["message_id"]
-        mails.append(Mail(one["address"]["email"], subject, text, page, headers, number))
+        reply_to = _spec(_curly(content["reply_to"], own, str))
+        mails.append(Mail(one["address"]["email"], subject, text, page, headers, number, reply_to))
     return mails
 
 
@@ -294,7 +295,8 @@ def _amazon_ses(body: Any) -> list[Mail]:
         subject, text, page = (_curly(content[name], own, str) for name in ("Subject", "Text", "Html"))
         headers = {header["Name"]: header["Value"] for header in one["ReplacementHeaders"]}
         number = json.loads(headers.pop("X-Metadata"))["message_id"]
-        mails.append(Mail(_spec(one["Destination"]["ToAddresses"][0]), subject, text, page, headers, number))
+        address, reply_to = _spec(one["Destination"]["ToAddresses"][0]), _spec(body["ReplyToAddresses"][0])
+        mails.append(Mail(address, subject, text, page, headers, number, reply_to))
     return mails
 
 
@@ -315,8 +317,8 @@ def _postmark(body: Any) -> list[Mail]:
     mails = []
     for one in body:
         headers = {header["Name"]: header["Value"] for header in one["Headers"]}
-        number = one["Metadata"]["message_id"]
-        mails.append(Mail(_spec(one["To"]), one["Subject"], one["TextBody"], one["HtmlBody"], headers, number))
+        number, parts = one["Metadata"]["message_id"], (one["TextBody"], one["HtmlBody"])
+        mails.append(Mail(_spec(one["To"]), one["Subject"], *parts, headers, number, _spec(one["ReplyTo"])))
     return mails
 
 
@@ -324,8 +326,8 @@ def _resend(body: Any) -> list[Mail]:
     mails = []
     for one in body:
         headers = dict(one["headers"])
-        number = json.loads(headers.pop("X-Metadata"))["message_id"]
-        mails.append(Mail(_spec(one["to"][0]), one["subject"], one["text"], one["html"], headers, number))
+        number, reply_to = json.loads(headers.pop("X-Metadata"))["message_id"], _spec(one["reply_to"][0])
+        mails.append(Mail(_spec(one["to"][0]), one["subject"], one["text"], one["html"], headers, number, reply_to))
     return mails
 
 
@@ -338,6 +340,7 @@ def _mailjet(body: Any) -> list[Mail]:
             one["HTMLPart"],
             one["Headers"],
             json.loads(one["EventPayload"])["message_id"],
+            one["ReplyTo"]["Email"],
         )
         for one in body["Messages"]
     ]
@@ -348,9 +351,8 @@ def _brevo(body: Any) -> list[Mail]:
     for one in body["messageVersions"]:
         headers = dict(one["headers"])
         number = json.loads(headers.pop("X-Mailin-custom"))["message_id"]
-        mails.append(
-            Mail(one["to"][0]["email"], one["subject"], one["textContent"], one["htmlContent"], headers, number)
-        )
+        parts, reply_to = (one["textContent"], one["htmlContent"]), one["replyTo"]["email"]
+        mails.append(Mail(one["to"][0]["email"], one["subject"], *parts, headers, number, reply_to))
     return mails
 
 

@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from functools import cache
 
-from newsletters.transports import Options
+from newsletters.transports import Options, check_password
 from newsletters.transports.smtp.replies import Lost, Reply, take
 
 CONNECT_SECONDS = 30
@@ -80,7 +80,8 @@ class Dialogue:
 
 
 def open_connection(options: Options) -> Opened:
-    """Connect, and do all that comes before the first message. Raises OSError, Lost."""
+    """Connect, and do all that comes before the first message. Raises OSError, Lost, ValueError."""
+    check_password(options)
     tls = options.query.get("tls", "none")
     sock = socket.create_connection((options.host, options.port or (465 if tls == "ssl" else 25)), CONNECT_SECONDS)
     dialogue = Dialogue(sock)
