@@ -81,6 +81,7 @@ def test_what_is_said_of_us_in_place_of_a_recipient_breaks_the_promise(
     server.replies["RCPT"] = reply
 
     readers = sent(3)
+    sending.sweep(MONDAY + ONE_DAY)
     promise.go_round(MONDAY + ONE_DAY)
 
     # Whoever was not asked for yet when the publication was stopped waits.
