@@ -9,9 +9,12 @@ from django.db.models import Q
 from desk.ledger import Coming, Ledger, reach
 from newsletters import drift
 from newsletters.models import Issue, Publication, Rehearsal
+from newsletters.runway import Cohort
 
 # From so few days ahead on, drafts and the reserve are offered.
 SHORT = 7
+# From so few days ahead on, readers who run dry are something to do; further ahead the page only says so.
+SOON = 30
 # How many drafts get a button each
 DRAFTS = 3
 # How many issues the desk looks at; whoever has more unplaced drafts finds them in the list.
@@ -52,7 +55,12 @@ def is_drifted(issue: Issue) -> bool:
 
 
 def steps(
-    publication: Any, ledger: Ledger, coming: list[Coming], issues: list[Issue], rehearsal: Rehearsal | None
+    publication: Any,
+    ledger: Ledger,
+    coming: list[Coming],
+    issues: list[Issue],
+    rehearsal: Rehearsal | None,
+    dry: list[Cohort],
 ) -> list[Step]:
     """Return the steps: what empties tomorrow first, then what is wrong, then what only makes the lead longer."""
     short = ledger.covered < SHORT
@@ -71,5 +79,14 @@ def steps(
             last = ledger.free_on + timedelta(days=6)
             found.append(Step("cover", [], day=ledger.free_on, last=last, number=ledger.spare))
         found.append(Step("break", [], day=ledger.free_on))
+    if not short and dry and dry[0].days < SOON:
+        found.append(running_dry(ledger, dry[0], drafts, has_ready=bool(ready)))
     found = sorted(found + drifted, key=lambda step: step.day or date.max)
     return found + ([] if short else place)
+
+
+def running_dry(ledger: Ledger, cohort: Cohort, drafts: list[Issue], *, has_ready: bool) -> Step:
+    """Say who runs dry first, with the first draft or else the reserve at hand; what is ready has its own step."""
+    last = cohort.dry_on + timedelta(days=6) if ledger.spare else None
+    at_hand = [] if has_ready else drafts[:1]
+    return Step("dry", at_hand, day=cohort.dry_on, last=last, number=cohort.readers)

@@ -7,13 +7,17 @@ from zoneinfo import ZoneInfo
 from django.utils.translation import get_language
 
 from desk import going, growth, ledger, steps
-from newsletters import clock, proofreading
+from newsletters import clock, proofreading, runway
 from newsletters.models import Break, Publication, Rehearsal
+
+# How many cohorts the page names
+NAMED = 3
 
 
 def facts(publication: Publication, now: datetime) -> dict[str, Any]:
     """Return what the page shows; seven queries, whatever the list's size."""
     reserve: int = getattr(publication, "reserve", None) or 0
+    ahead: list[tuple[int, int]] = getattr(publication, "ahead", None) or []
     day = clock.local_date(now, publication.zone)
     days = ledger.fixed_days(publication)
     coming = ledger.forecast(publication, days, day)
@@ -23,7 +27,8 @@ def facts(publication: Publication, now: datetime) -> dict[str, Any]:
     following = upcoming(publication, coming, now)
     rehearsal = rehearsed(publication, following)
     unfinished = steps.unfinished(publication)
-    todo = steps.steps(publication, known, coming, unfinished, rehearsal)
+    dry = runway.run_dry(runway.covered(coming, reserve), dict(ahead))
+    todo = steps.steps(publication, known, coming, unfinished, rehearsal, dry)
     return {
         "room": "today",
         "publication": publication,
@@ -36,7 +41,7 @@ def facts(publication: Publication, now: datetime) -> dict[str, Any]:
         "rehearsal": rehearsal,
         "problems": sentences(rehearsal.problems if rehearsal else []),
         "remarks": sentences(rehearsal.remarks if rehearsal else []),
-        "running_dry": running_dry(publication),
+        "running_dry": dry[:NAMED],
         "rests": ledger.rests(publication, day),
         "rest": next(iter(going.resting(publication, day, Break.Kind.SILENCE)), None),
         "steps": todo,
@@ -68,9 +73,3 @@ def rehearsed(publication: Publication, following: dict[str, Any] | None) -> Reh
 def sentences(found: list[dict[str, Any]]) -> list[str]:
     language = get_language() or "en"
     return [proofreading.sentence(one, language) for one in found]
-
-
-def running_dry(publication: Publication) -> str:
-    """Return what the last alarm said of who runs dry when: its second paragraph; nobody is counted here."""
-    paragraphs: list[str] = (getattr(publication, "alarm", None) or "").split("\n\n")
-    return paragraphs[1] if len(paragraphs) > 1 else ""

@@ -24,6 +24,7 @@ from newsletters.models import (
     PromiseChange,
     Publication,
     Series,
+    StepsAhead,
     Stop,
     Subscriber,
     Wave,
@@ -61,23 +62,23 @@ def described(own: QuerySet[Publication]) -> QuerySet[Publication]:
     reserve = Entry.objects.filter(
         series__publication=OuterRef("pk"), series__kind=Series.Kind.RESERVE, issue__state=Issue.State.QUEUED
     )
-    low = Alarm.objects.filter(publication=OuterRef("pk"), cause__startswith="runway", cleared_at=None)
     short = Alarm.objects.filter(publication=OuterRef("pk"), cause="limit", cleared_at=None)
     short = short.filter(date__gte=timezone.now().date() - timedelta(days=1))
     held = Alarm.objects.filter(publication=OuterRef("pk"), cause__startswith="stop_", cleared_at=None)
     halted = Halt.objects.standing().filter(issue__publication=OuterRef("pk"))
     counted = reserve.order_by().values("series__publication").annotate(number=Count("*")).values("number")
+    ahead = StepsAhead.objects.filter(publication=OuterRef("pk"))
     return own.annotate(
         has_articles=Exists(Article.objects.filter(publication=OuterRef("pk"))),
         has_issues=Exists(Issue.objects.filter(publication=OuterRef("pk"))),
         reserve=Subquery(counted),
+        ahead=Subquery(ahead.values("counts")),
         short=Subquery(short.order_by("-raised_at").values("text")[:1]),
         held=Exists(Stop.objects.standing().filter(publication=OuterRef("pk"))),
         held_for=Subquery(held.order_by("-raised_at").values("text")[:1]),
         halted=Subquery(halted.order_by("-at").values("issue")[:1]),
         to_enter=Exists(Subscriber.objects.filter(publication=OuterRef("pk"), status="active", member_since=None)),
         in_waves=Exists(Wave.objects.filter(publication=OuterRef("pk"), date__gte=timezone.now().date())),
-        alarm=Subquery(low.order_by("-raised_at").values("text")[:1]),
     ).prefetch_related(
         Prefetch("promise_changes", PromiseChange.objects.order_by("first")),
         Prefetch("breaks", Break.objects.order_by("first")),

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 PR_SET_PDEATHSIG = 1
 # Longer than a group at the mail server takes, shorter than a supervisor's patience.
 PATIENCE = 20.0
+# For so many seconds a child that is to end may see to others' requests.
+GRACE = 5
 LONGEST_PAUSE = 60.0
 
 

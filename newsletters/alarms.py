@@ -146,8 +146,9 @@ def look_ahead(publication: Publication, now: datetime) -> None:
     """Raise an alarm where the first readers run dry in 7, 3 or 1 days; the last one comes again each day."""
     today = clock.local_date(now, publication.zone)
     covered = runway.ahead(publication, today)
-    # The queue's own end comes first: nobody who still walks a sequence runs dry before it.
-    dry = runway.cohorts(publication, today, covered.reserve) if covered.days <= max(LEVELS) else []
+    counted = runway.steps(publication)
+    runway.note(publication, counted)
+    dry = runway.run_dry(runway.dates(publication, today, covered.reserve), counted)
     level = next((level for level in LEVELS if dry and dry[0].days <= level), None)
     low = standing(now).filter(publication=publication, cause__startswith="runway")
     if level:

@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from newsletters import cascade, queue
 from newsletters import dates as spoken
-from newsletters.models import Break, Entry, Issue, Publication, Series
+from newsletters.models import Break, Entry, Issue, Publication, Series, StepsAhead
 
 # Nothing is looked at further ahead than a year.
 HORIZON = 366
@@ -28,7 +28,7 @@ STEPS = """
         LEFT JOIN newsletters_issue issue ON issue.id = entry.issue_id AND issue.state = 'queued'
         GROUP BY place.series_id, place.reached
     ), walker AS (
-        SELECT walk.subscriber_id, SUM(ahead.steps) AS steps FROM newsletters_walk walk
+        SELECT walk.subscriber_id, CAST(SUM(ahead.steps) AS bigint) AS steps FROM newsletters_walk walk
         JOIN ahead ON ahead.series_id = walk.series_id AND ahead.reached = walk.reached
         WHERE walk.ended_at IS NULL GROUP BY walk.subscriber_id
     )
@@ -93,14 +93,28 @@ def covered(forecast: Iterable[tuple[date, Issue | None, str]], reserve: int) ->
 
 
 def cohorts(publication: Publication, today: date, reserve: int = 0) -> list[Cohort]:
-    """Return who runs dry when, the soonest first; one pass over the publication's readers.
+    """Return who runs dry when, the soonest first; one pass over the publication's readers."""
+    return run_dry(dates(publication, today, reserve), steps(publication))
+
+
+def steps(publication: Publication) -> dict[int, int]:
+    """Return how many readers have so many steps to come; one pass over the publication's readers."""
+    return dict(cascade.fetch(STEPS, {"publication": publication.pk}))
+
+
+def note(publication: Publication, counted: dict[int, int]) -> None:
+    """Write the counts down for whoever may not count: the desk."""
+    StepsAhead.objects.update_or_create(publication=publication, defaults={"counts": sorted(counted.items())})
+
+
+def run_dry(coming: list[tuple[date, bool]], counted: dict[int, int]) -> list[Cohort]:
+    """Return the cohorts of so many readers with so many steps, the soonest first.
 
     A reader has the steps of their sequences first, then the daily queue. Whoever is covered for a year is left out.
     """
-    coming = dates(publication, today, reserve)
     dry = [number for number, (_day, has) in enumerate(coming) if not has]
     readers: Counter[int] = Counter()
-    for steps, number in cascade.fetch(STEPS, {"publication": publication.pk}):
+    for steps, number in counted.items():
         first = next((place for place in dry if place >= steps), None)
         if first is not None:
             readers[first] += number

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from billiard import current_process
 from celery import shared_task
 from celery.signals import worker_shutting_down
 from django.conf import settings
@@ -40,7 +41,8 @@ def unhurried(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
     """Hold signals, SIGTERM at least, back until the block has ended, and yield what tells whether to end it.
 
     Whoever ends a service may signal all of its processes. Celery's handler would end a child in the middle of a
-    group, and leave its messages in doubt.
+    group, and leave its messages in doubt; and a child that ends at its own signal tells of no result, for which its
+    parent waits another ten seconds. So a child of the pool only finishes its work: its parent ends it.
     """
     told: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -53,7 +55,7 @@ def unhurried(*signals: signal.Signals) -> Iterator[Callable[[], bool]]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
-    if told:
+    if told and current_process().name == "MainProcess":
         signal.raise_signal(told[0])
 
 

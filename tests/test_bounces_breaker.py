@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from newsletters import bounces
+from newsletters import bounces, letters
 from newsletters.bounces import breaker
 from newsletters.models import Alarm, Delivery, Letter, Publication, Stop, Subscriber, Tally
 from newsletters.models.outgoing import State
@@ -32,12 +32,14 @@ def test_five_complaints_stop_a_publication(sent: Send, publication: Publication
     alarm = Alarm.objects.get(cause="stop_complaints")
     assert "5" in alarm.text
     assert "stuck --go-on pas" in alarm.text
+    welcome = {"language": "fr", "subscriber": readers[9], "now": MONDAY + ONE_DAY}
+    letters.write(publication, Letter.Kind.WELCOME, readers[9].address, "1", **welcome)
     send_day(1)
     assert set(Delivery.objects.filter(local_date=MONDAY.date() + ONE_DAY).values_list("state", flat=True)) == {
         "planned"
     }
-    letters = Letter.objects.filter(state="planned").count()
-    assert letters == 0
+    # Who asks to come in is still answered.
+    assert Letter.objects.get(kind=Letter.Kind.WELCOME, cause="1").state == "sent"
 
 
 def test_a_stopped_publication_goes_on_when_its_author_says_so(sent: Send, publication: Publication) -> None:

@@ -9,8 +9,11 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 
-from newsletters.models import Article, Break, Correction, Day, Entry, Member, Publication, Rehearsal, Series
+from desk.urls import urlpatterns
+from newsletters import alarms, composing, halt
+from newsletters.models import Article, Break, Correction, Day, Entry, Issue, Member, Publication, Rehearsal, Series
 from tests.authors import NOW, THE_23RD, confirmations, daily_queue, end, look, past, tick, world
 from tests.conftest import Reader
 from tests.test_planning import make_issue
@@ -97,6 +100,20 @@ def test_who_makes_a_publication_owns_it(client: Client, db: None, now: Any) -> 
     assert client.get("/desk/")["Location"] == "/desk/n/"
 
 
+def test_the_admin_makes_an_authors_login(client: Client, publication: Publication, now: Any) -> None:
+    client.force_login(User.objects.create_superuser("boss"))
+    user = {"username": "maud", "usable_password": "true", "password1": "une phrase assez longue"}
+    client.post("/admin/auth/user/add/", user | {"password2": "une phrase assez longue"})
+    member = {"publication": publication.pk, "user": User.objects.get(username="maud").pk, "role": "editor"}
+    client.post("/admin/newsletters/member/add/", member)
+    client.logout()
+
+    client.post("/desk/login/", {"username": "maud", "password": "une phrase assez longue"})
+
+    assert client.get("/desk/")["Location"] == "/desk/pas/"
+    assert client.get("/admin/").status_code == 302
+
+
 def test_several_publications_are_listed(desk: Client, maud: User, publication: Publication) -> None:
     other = Publication.objects.create(name="Autre", slug="autre", author="Bob", sender="b@b.example")
     Member.objects.create(publication=other, user=maud)
@@ -110,6 +127,51 @@ def test_a_viewer_looks_and_changes_nothing(desk: Client, maud: User, publicatio
 
     assert "<button" not in look(desk).partition("<footer")[0]
     assert desk.post("/desk/pas/place/", {"issue": draft.pk}).status_code == 403
+
+
+def desk_pages(desk: Client, issue: Issue) -> dict[str, str]:
+    """Return every page of the desk that a GET is answered with, by its name."""
+    found = {}
+    for pattern in urlpatterns:
+        values = {name: {"slug": "pas", "pk": issue.pk}[name] for name in pattern.pattern.converters}
+        response = desk.get(reverse(f"desk:{pattern.name}", kwargs=values))
+        if response.status_code == 200:
+            found[str(pattern.name)] = response.content.decode()
+    return found
+
+
+def everything(publication: Publication, reader: Reader) -> Issue:
+    """Let each page have something to show, and return an issue that was stopped and whose article changed."""
+    running(publication, reader)
+    article = Article.objects.create(publication=publication, title="Tarif", body="Ancien.", content_hash="1")
+    issue = composing.compose_into(composing.daily_queue(publication), [article])[0]
+    Article.objects.update(body="Nouveau.", changed_at=NOW + timedelta(minutes=1))
+    halt.stop(issue, NOW, None)
+    wrong = [{"kind": "dry", "readers": 4}]
+    Rehearsal.objects.create(
+        publication=publication, date=date(2026, 11, 24), at=NOW, fingerprint="a", readers=9, problems=wrong
+    )
+    return issue
+
+
+def test_an_author_is_led_to_the_admin_by_no_page(
+    desk: Client, maud: User, publication: Publication, reader: Reader
+) -> None:
+    others = {"first": look(desk)}
+    maud.memberships.all().delete()
+    others["none"] = desk.get("/desk/").content.decode()
+    issue = everything(publication, reader)
+    for of in (publication, Publication.objects.create(name="Autre", slug="autre")):
+        Member.objects.create(user=maud, publication=of)
+
+    pages = desk_pages(desk, issue) | others
+    User.objects.update(is_superuser=True, is_staff=True)
+    of_superuser = desk_pages(desk, issue)
+
+    rooms = {"rooms", "today", "break", "promise", "import", "waves", "decide", "issue", "compare"}
+    assert pages.keys() == rooms | {"first", "none", "issue_html"}
+    assert not [name for name, page in pages.items() if "/admin/" in page]
+    assert {name for name, page in of_superuser.items() if 'href="/admin/' in page} == rooms
 
 
 def test_get_only_shows(desk: Client, publication: Publication) -> None:
@@ -304,6 +366,7 @@ def test_it_asks_twelve_questions_whatever_the_lists_size(
     world(reader, readers)
     tick(NOW)
     confirmations(publication, [1, 2])
+    alarms.look_ahead(publication, NOW)
 
     with CaptureQueriesContext(connection) as asked:
         look(desk)

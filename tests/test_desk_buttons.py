@@ -6,9 +6,21 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from newsletters import composing, notices
+from newsletters import alarms, composing, notices
 from newsletters.bounces import breaker, words
-from newsletters.models import Article, Break, Delivery, Entry, Issue, Publication, Series, Stop
+from newsletters.models import (
+    Alarm,
+    Article,
+    Break,
+    Delivery,
+    Entry,
+    Issue,
+    Publication,
+    Series,
+    Stop,
+    Subscriber,
+    Walk,
+)
 from tests.authors import NOW, THE_23RD, daily_queue, look, tick, world
 from tests.conftest import Reader
 from tests.test_planning import make_issue
@@ -208,3 +220,80 @@ def test_held_emails_say_why_and_go_on(desk: Client, publication: Publication, r
     assert "Your emails go on." in after
     assert "Your emails are held back." not in after
     assert not Stop.objects.standing().exists()
+
+
+# Who runs dry
+
+
+def counted(publication: Publication, reader: Reader, issues: int) -> None:
+    """Let two readers wait for the queue alone, and the hourly round count them."""
+    daily_queue(publication, issues)
+    for name in ("alice", "bob"):
+        reader(f"{name}@example.com", now=NOW - timedelta(hours=12))
+    tick(NOW)
+    alarms.look_ahead(publication, NOW)
+
+
+def test_who_runs_dry_is_told_before_any_alarm(desk: Client, publication: Publication, reader: Reader) -> None:
+    counted(publication, reader, 11)
+    draft = make_issue(publication, "brouillon", state="draft")
+
+    before = look(desk)
+    desk.post("/desk/pas/place/", {"issue": draft.pk})
+    after = look(desk)
+
+    assert not Alarm.objects.exists()
+    assert before.count("2 readers run dry on Friday 4 December.") == 2
+    assert "Counted once an hour" in before
+    assert f'name="issue" value="{draft.pk}"' in before
+    assert "2 readers run dry on Saturday 5 December." in after
+
+
+def test_who_walks_a_sequence_runs_dry_later(desk: Client, publication: Publication, reader: Reader) -> None:
+    sequence = Series.objects.create(publication=publication, name="Accueil", slug="accueil", welcome=True)
+    for number in range(13):
+        sequence.append(make_issue(publication, f"s{number}"))
+    counted(publication, reader, 11)
+    reader("weekly@example.com", digest_on=7, now=NOW - timedelta(hours=12))
+    Walk.objects.filter(subscriber__address="bob@example.com").update(ended_at=NOW)
+    alarms.look_ahead(publication, NOW)
+
+    page = look(desk)
+
+    assert "1 reader runs dry on Friday 4 December. 1 reader runs dry on Monday 7 December. <a" in page
+
+
+def test_the_reserve_covers_who_runs_dry(desk: Client, publication: Publication, reader: Reader) -> None:
+    counted(publication, reader, 11)
+    reserve = Series.objects.create(publication=publication, kind="reserve", name="R", slug="r")
+    for number in range(7):
+        reserve.append(make_issue(publication, f"r{number}"))
+
+    button = "Cover Friday 4 December to Thursday 10 December from the reserve"
+    assert button in look(desk)
+    desk.post("/desk/pas/cover/", {"first": "2026-12-04", "last": "2026-12-10"})
+
+    assert "2 readers run dry on Friday 11 December." in look(desk)
+    assert button not in look(desk)
+
+
+def test_far_ahead_it_is_said_and_nothing_is_to_do(desk: Client, publication: Publication, reader: Reader) -> None:
+    counted(publication, reader, 60)
+
+    page = look(desk)
+
+    assert "2 readers run dry on" in page
+    assert "Nothing to do" in page
+    assert 'href="/desk/pas/import/">Import articles' in page
+
+
+def test_a_new_count_replaces_the_old(desk: Client, publication: Publication, reader: Reader) -> None:
+    counted(publication, reader, 11)
+    Subscriber.objects.first().leave(NOW)  # type: ignore[union-attr]
+    alarms.look_ahead(publication, NOW)
+    one = look(desk)
+    Subscriber.objects.last().leave(NOW)  # type: ignore[union-attr]
+    alarms.look_ahead(publication, NOW)
+
+    assert "1 reader runs dry on Friday 4 December." in one
+    assert "dry on" not in look(desk)

@@ -30,19 +30,19 @@ def second(db: None) -> Iterable[MailServer]:
 def test_the_next_server_takes_over_at_once(planned: Any, second: MailServer, settings: Any) -> None:  # noqa: F811
     relay(rank=0)
     settings.MAIL_URL = f"smtp://127.0.0.1:{free_port()}"
-    planned(3)
+    planned(60)
 
     ended = drain()
 
-    assert ended["sent"] == 3
-    assert len(second.received) == 3
+    assert ended["sent"] == 60
+    assert len({one.recipients[0] for one in second.received}) == len(second.received) == 60
     assert Relay.objects.get(name="MAIL_URL").resting_until == MONDAY + timedelta(seconds=15)
 
 
 def test_it_comes_back_to_the_first_after_a_rest(planned: Any, second: MailServer, smtp: MailServer) -> None:  # noqa: F811
     first = relay(rank=0)
     smtp.replies["MAIL"] = "421 too busy"
-    planned(4)
+    planned(60)
     drain()
     smtp.replies.clear()
     moved = len(second.received)
@@ -53,7 +53,7 @@ def test_it_comes_back_to_the_first_after_a_rest(planned: Any, second: MailServe
 
     first.refresh_from_db()
     # The one to which it said 421 is tried again later; the others moved over at once.
-    assert moved >= 3
+    assert moved >= 50
     assert (len(second.received), len(smtp.received)) == (moved, 2)
     assert (first.failures, first.resting_until) == (0, None)
 
@@ -80,14 +80,17 @@ def test_what_one_server_may_have_taken_is_never_given_to_the_other(
 ) -> None:
     relay(rank=0)
     smtp.replies["DATA"] = ""
-    planned(3)
+    planned(40)
 
     drain()
     for minutes in range(1, 20):
         drain(MONDAY + timedelta(minutes=minutes))
 
-    assert states() == {State.UNCERTAIN: 3}
-    assert second.received == []
+    rows = list(Delivery.objects.values_list("subscriber__address", "state"))
+    doubtful = {address for address, state in rows if state == State.UNCERTAIN}
+    assert doubtful
+    assert {state for _address, state in rows} <= {State.UNCERTAIN, State.SENT}
+    assert sorted(one.recipients[0] for one in second.received) == sorted({address for address, _ in rows} - doubtful)
 
 
 def test_a_full_server_lets_the_next_one_help(planned: Any, second: MailServer, smtp: MailServer) -> None:  # noqa: F811

@@ -52,8 +52,7 @@ def test_sigterm_ends_a_send_between_two_groups(
         wait_until(lambda: len(server.texts) > 20)
         for pid in [process.pid, *(children(process.pid) if whole_group else [])]:
             os.kill(pid, signal.SIGTERM)
-        # Celery's parent takes longer to notice that a child of its pool has ended by itself.
-        process.wait(20 if whole_group and pool == "prefork" else 10)
+        process.wait(10)
 
     assert not children(process.pid)
     states = ends(tmp_path / "db.sqlite3")

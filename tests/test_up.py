@@ -66,8 +66,10 @@ def test_it_starts_says_where_to_go_and_leaves_nothing_behind(tmp_path: Path) ->
             assert status(address) == 200, address
         password = re.search(r"Log in as maud with (\S+)", first.said)
         assert status(f"http://localhost:{first.port}/readyz") == 200
-        first.process.send_signal(signal.SIGINT)
-        assert first.process.wait(20) == 0, first.said
+        with socket.create_connection(("127.0.0.1", first.port)) as browser:
+            browser.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+            first.process.send_signal(signal.SIGINT)
+            assert first.process.wait(20) == 0, first.said
     with up(place, "--prepare") as second:
         second.wait_until_ready()
         seconds = time.monotonic()
@@ -77,6 +79,7 @@ def test_it_starts_says_where_to_go_and_leaves_nothing_behind(tmp_path: Path) ->
     assert password
     assert len(first.said.splitlines()) < 15, first.said
     assert "Traceback" not in first.said + second.said
+    assert "was killed" not in first.said + second.said
     assert "Log in as" not in second.said
     assert time.monotonic() - seconds < 10
     assert not second.family()

@@ -7,7 +7,17 @@ from newsletters.models.issue import Issue, IssueText, Revision, Text
 from newsletters.models.letter import Letter
 from newsletters.models.limits import Allowance, Line, Wave
 from newsletters.models.outgoing import Outgoing
-from newsletters.models.promise import Alarm, Break, Clock, Correction, Day, PromiseChange, Rehearsal, Tally
+from newsletters.models.promise import (
+    Alarm,
+    Break,
+    Clock,
+    Correction,
+    Day,
+    PromiseChange,
+    Rehearsal,
+    StepsAhead,
+    Tally,
+)
 from newsletters.models.publication import Member, Publication
 from newsletters.models.relay import Relay
 from newsletters.models.seen import Seen
@@ -42,6 +52,7 @@ __all__ = [
     "Seen",
     "Series",
     "Source",
+    "StepsAhead",
     "Stop",
     "Subscriber",
     "Suppression",

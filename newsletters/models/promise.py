@@ -281,6 +281,20 @@ class Rehearsal(models.Model):
         return f"{self.date}: {len(self.problems)}"
 
 
+class StepsAhead(models.Model):
+    """How many readers have so many steps of their sequences to come, as [steps, readers]; counted once an hour."""
+
+    publication = models.OneToOneField(Publication, models.CASCADE, related_name="steps_ahead")
+    counts = models.JSONField(_("counts"), default=list)
+
+    class Meta:
+        verbose_name = _("steps ahead")
+        verbose_name_plural = _("steps ahead")
+
+    def __str__(self) -> str:
+        return f"{self.publication}: {self.counts}"
+
+
 class Alarm(models.Model):
     """One cause, told once a day; `cleared_at` when it was over. Without publication it is the operator's."""
 

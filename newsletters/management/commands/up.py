@@ -86,6 +86,8 @@ def family() -> list[children.Child]:
     web = ["gunicorn", "funnel.wsgi:application", "--bind", f"{HERE}:{settings.PORT}", "--threads", "8"]
     # Who may speak for a client is decided by TRUSTED_PROXIES alone.
     web += ["--forwarded-allow-ips", "", "--log-level", "warning", "--no-control-socket"]
+    # A browser that has begun a request and says no more keeps nobody from ending.
+    web += ["--graceful-timeout", str(children.GRACE)]
     jobs = ["celery", "-A", "funnel", "--quiet", "--skip-checks"]
     worker = [*jobs, "worker", "--pool", "threads", "--concurrency", "4", "--loglevel", "WARNING", "--without-gossip"]
     beat = [*jobs, "beat", "--pidfile", "", "--loglevel", "WARNING"]
