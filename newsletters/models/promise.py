@@ -31,11 +31,12 @@ class ClockManager(models.Manager["Clock"]):
     def reset(self, publication: Publication, now: datetime) -> None:
         """Set every clock of a publication anew, after its promise changed.
 
-        No date is struck twice and none is lost: where today's new hour has passed already, today is struck at once.
+        No date is struck twice and none is lost: where today's new hour has passed already, today is struck at once,
+        and so is each date before it that an outage has left.
         """
         self.ensure(publication, publication.zone, now)
         for row in self.filter(publication=publication):
-            first = clock.local_date(now, row.zone)
+            first = min(clock.local_date(now, row.zone), row.next_date)
             if row.last_date:
                 first = max(first, row.last_date + clock.ONE_DAY)
             row.aim(*publication.promise_from(first, row.zone))
