@@ -22,6 +22,9 @@ from newsletters.articles.importing import Report, import_articles
 from newsletters.models import Break, Delivery, Issue, Publication, Series
 from newsletters.models.outgoing import OPEN, State
 
+# The first date and the last
+Span = tuple[date, date]
+
 
 @transaction.atomic
 def place(publication: Publication, keys: Iterable[int]) -> tuple[list[Issue], list[str]]:
@@ -50,16 +53,30 @@ def place(publication: Publication, keys: Iterable[int]) -> tuple[list[Issue], l
 
 
 @transaction.atomic
-def cover(publication: Publication, first: date, last: date) -> Break:
-    """Let the reserve cover these dates. Raises ValidationError."""
+def cover(publication: Publication, first: date, last: date) -> list[Span]:
+    """Let the reserve cover these dates, but for those that are fixed or that an announced break takes.
+
+    Return what it covers of them then. Raises ValidationError.
+    """
     Publication.objects.select_for_update().get(pk=publication.pk)
-    given = Break.objects.filter(publication=publication, kind=Break.Kind.RESERVE)
-    if same := given.filter(first__lte=last, last__gte=first).first():
-        return same
-    rest = Break(publication=publication, kind=Break.Kind.RESERVE, first=first, last=last)
-    rest.full_clean()
-    rest.save()
-    return rest
+    Break(publication=publication, kind=Break.Kind.RESERVE, first=first, last=last).full_clean()
+    fixed = (date.min, fixed_until(publication))
+    covered = without([(first, last)], fixed, *spans(publication, Break.Kind.SILENCE))
+    for begin, end in without(covered, *spans(publication, Break.Kind.RESERVE)):
+        Break.objects.create(publication=publication, kind=Break.Kind.RESERVE, first=begin, last=end)
+    return covered
+
+
+def spans(publication: Publication, kind: str) -> list[Span]:
+    return list(publication.breaks.filter(kind=kind).values_list("first", "last"))
+
+
+def without(dates: list[Span], *others: Span) -> list[Span]:
+    """Return spans of dates without those that others hold."""
+    for begin, end in others:
+        before = [(first, min(last, begin - clock.ONE_DAY)) for first, last in dates if first < begin]
+        dates = before + [(max(first, end + clock.ONE_DAY), last) for first, last in dates if last > end]
+    return sorted(dates)
 
 
 @transaction.atomic
@@ -96,8 +113,11 @@ def take_back(publication: Publication, pk: int, now: datetime) -> date | None:
 
 def begun_until(publication: Publication) -> date:
     """Return the latest date that is fixed, or that some zone's clock has struck."""
-    fixed = publication.days.aggregate(last=Max("date"))["last"] or date.min
-    return max(fixed, publication.clocks.aggregate(last=Max("last_date"))["last"] or date.min)
+    return max(fixed_until(publication), publication.clocks.aggregate(last=Max("last_date"))["last"] or date.min)
+
+
+def fixed_until(publication: Publication) -> date:
+    return publication.days.aggregate(last=Max("date"))["last"] or date.min
 
 
 def bring_in(publication: Publication, cleaned: dict[str, Any], guard: Guard | None = None) -> tuple[Report, int]:

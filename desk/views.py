@@ -67,13 +67,16 @@ def place(request: HttpRequest, publication: Any) -> HttpResponse:
 def cover(request: HttpRequest, publication: Any) -> HttpResponse:
     try:
         first, last = (date.fromisoformat(request.POST.get(name, "")) for name in ("first", "last"))
-        rest = acts.cover(publication, first, last)
+        spans = acts.cover(publication, first, last)
     except ValidationError as error:
         messages.error(request, " ".join(error.messages))
     except ValueError:
         messages.error(request, _("These dates cannot be read. Load the page anew and press the button again."))
     else:
-        messages.success(request, _("The reserve covers %(first)s to %(last)s.") % spoken(rest.first, rest.last))
+        for span in spans:
+            messages.success(request, _("The reserve covers %(first)s to %(last)s.") % spoken(*span))
+        if not spans:
+            messages.success(request, _("There was nothing left to cover."))
     return redirect("desk:today", publication.slug)
 
 

@@ -29,13 +29,17 @@ QUEUED = """entry.issue_id NOT IN (
         SELECT id FROM newsletters_issue WHERE publication_id = %(publication)s AND state <> 'queued')"""
 
 
-def had(issue: str, past: str = PAST) -> str:
-    """Return the SQL condition: this reader had, within this membership, an issue that holds a text of this one."""
+def had(issue: str, past: str = PAST, awaited: str = "> 0") -> str:
+    """Return the SQL condition: this reader had, within this membership, an issue that holds a text of this one.
+
+    So counts what is still to go out in the slots `awaited`: of itself the announcements, beside the daily email.
+    """
     # Scalar subqueries, because it is asked of one issue after another until one was not had: PostgreSQL would turn
     # an EXISTS into a join and read everybody's history. Few issues share a text; most are found by themselves.
     return f"""((
         SELECT 1 FROM {past} past
-        WHERE past.issue_id = {issue} AND past.subscriber_id = reader.id AND {arrived("past")} LIMIT 1) IS NOT NULL
+        WHERE past.issue_id = {issue} AND past.subscriber_id = reader.id
+            AND {arrived("past", awaited)} LIMIT 1) IS NOT NULL
         OR {issue} IN (
             SELECT mine.issue_id FROM newsletters_text text
             JOIN newsletters_issuetext mine ON mine.text_id = text.id
@@ -45,12 +49,14 @@ def had(issue: str, past: str = PAST) -> str:
             SELECT 1 FROM newsletters_issuetext mine
             JOIN newsletters_issuetext same ON same.text_id = mine.text_id
             JOIN {past} past ON past.issue_id = same.issue_id AND past.subscriber_id = reader.id
-            WHERE mine.issue_id = {issue} AND {arrived("past")} LIMIT 1) IS NOT NULL)"""
+            WHERE mine.issue_id = {issue} AND {arrived("past", awaited)} LIMIT 1) IS NOT NULL)"""
 
 
-def arrived(past: str) -> str:
+def arrived(past: str, awaited: str = "> 0") -> str:
     """Return the SQL condition: a row of the past counts as had by this reader, within this membership."""
-    return f"{past}.state IN ('handoff', 'sent', 'uncertain') AND {past}.due_at >= reader.member_since"
+    return f"""({past}.state IN ('handoff', 'sent', 'uncertain')
+            OR {past}.slot {awaited} AND {past}.state IN ('planned', 'leased', 'retry'))
+            AND {past}.due_at >= reader.member_since"""
 
 
 def readers(which: str, active: str = ACTIVE) -> str:

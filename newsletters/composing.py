@@ -72,7 +72,7 @@ def anew(issue: Issue) -> Issue | None:
             return _fill(fresh, article, text, wording.subject(article.title), after=read_on)
         own = issue.texts.get()
         pieces = cutting.parts(article.body, own.parts)
-        return _fill(fresh, article, *_part(article, pieces, own.part, own.parts)) if own.part <= len(pieces) else None
+        return _fill(fresh, article, *_part(article, pieces, own.part)) if own.part <= len(pieces) else None
 
 
 def _one(article: Article, way: str) -> tuple[str, str, str]:
@@ -105,7 +105,7 @@ def _in_parts(article: Article) -> list[Issue]:
         return [_in_one(article, Cut.WHOLE)]
     for part in range(1, len(pieces) + 1):
         issue = issues.get(part) or _new(article, Cut.PARTS)
-        _write(issue, article, *_part(article, pieces, part, number))
+        _write(issue, article, *_part(article, pieces, part))
         _hold(issue, [_text_of(article, part, number)])
         issues[part] = issue
     for whole in article.issues.exclude(cut=Cut.PARTS).exclude(cut=""):
@@ -113,11 +113,13 @@ def _in_parts(article: Article) -> list[Issue]:
     return [issues[part] for part in sorted(issues)]
 
 
-def _part(article: Article, pieces: list[str], part: int, parts: int) -> tuple[str, str, str, str]:
+def _part(article: Article, pieces: list[str], part: int) -> tuple[str, str, str, str]:
     """Return a part's text, its subject, and the words before and after it."""
+    parts = len(pieces)
     before = _recall(article, part, parts, pieces[part - 2]) if part > 1 else ""
     after = _outlook(article.publication) if part < parts else ""
-    return pieces[part - 1], wording.subject(article.title, f"({part}/{parts})"), before, after
+    subject = wording.subject(article.title, f"({part}/{parts})" if parts > 1 else "")
+    return pieces[part - 1], subject, before, after
 
 
 def _new(article: Article, way: str) -> Issue:

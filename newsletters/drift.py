@@ -91,7 +91,7 @@ def take_new(issue: Issue) -> list[Issue]:
     """Write an issue anew from its article, keeping its texts: who had it does not get it again.
 
     The parts of one article are cut at other places now, so they are written together. What the article no longer
-    holds becomes a draft, which never goes out.
+    holds becomes a draft, which never goes out, and leaves the reserve.
     """
     issues = _together(issue)
     for one in issues:
@@ -101,6 +101,7 @@ def take_new(issue: Issue) -> list[Issue]:
             setattr(one, name, getattr(fresh, name))
         if fresh is None:
             one.state, one.article_at = Issue.State.DRAFT, one.article.version
+            one.entries.filter(series__kind=Series.Kind.RESERVE).delete()
         one.save(update_fields=[*WRITTEN, "state", "updated_at"])
     return issues
 

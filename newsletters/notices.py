@@ -32,7 +32,7 @@ ANNOUNCE = f"""
       AND reader.member_since <= %(due_at)s AND NOT EXISTS (
         SELECT 1 FROM newsletters_delivery past
         WHERE past.issue_id = %(issue)s AND past.subscriber_id = reader.id)
-      AND NOT {cascade.had("%(issue)s")}
+      AND NOT {cascade.had("%(issue)s", awaited=">= 0")}
     ON CONFLICT DO NOTHING
 """
 

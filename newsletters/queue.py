@@ -8,6 +8,9 @@ from django.db.models import Q, QuerySet
 from newsletters import clock
 from newsletters.models import Break, Day, Entry, Issue, Publication, Series
 
+# In the westernmost zone a date ends last.
+LAST_ZONE = "Etc/GMT+12"
+
 
 def issue_at(publication: Publication, at: datetime) -> int | None:
     """Return the issue of the publication's last promised date whose own hour has struck, or None where it is dry.

@@ -1,7 +1,7 @@
 """Dress rehearsal: the evening before, tomorrow's emails are made for everyone who will get them, and looked at.
 
 The planner's own SELECT says who gets what. Each reader's copy is made and let go, so memory does not grow with the
-list. It happens again after each later change: once for each fingerprint of what goes into tomorrow's emails.
+list. It happens again after each later change: whenever the fingerprint of what goes into them is another one.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from django.db.models import Count, F, Max, Q, Sum
 
 from newsletters import cascade, clock, digests, letters, postage, proofreading, queue, rendering
 from newsletters.mime import Blueprint
-from newsletters.models import Break, Clock, Delivery, Entry, Issue, Letter, Publication, Rehearsal, Subscriber
+from newsletters.models import Break, Clock, Delivery, Entry, Issue, Letter, Publication, Rehearsal, Subscriber, Walk
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,11 @@ AHEAD = timedelta(hours=12)
 CHUNK = 500
 # Slots without which an email must not go out
 NEEDED = ("to_address", "message_id", "date", "leave_url", "reader_url", "today", "since")
+
+# Where a reader lives, and the pace they asked for
+ASKED = ("zone", "weekdays", "digest_on", "catching_up")
+# Who will be active on the date
+ACTIVE = "(status = 'active' OR status = 'paused' AND paused_until <= %(date)s)"
 
 # (subscriber, issue) of one email; the issue is None where nothing is left to send
 Pair = tuple[int, int | None]
@@ -48,32 +53,28 @@ def begins(publication: Publication, day: date) -> datetime:
 
 
 def rehearse(publication: Publication, now: datetime) -> Rehearsal | None:
-    """Rehearse the next promised date, once for its fingerprint; return the new row, or None."""
+    """Rehearse the next promised date, if anything has changed since its last rehearsal; return the row, or None."""
     day, _at = publication.next_promise(now, publication.zone)
-    key = {"publication": publication, "date": day, "fingerprint": fingerprint(publication, day)}
-    if Break.on(publication, day) == Break.Kind.SILENCE or Rehearsal.objects.filter(**key).exists():
+    key: dict[str, Any] = {"publication": publication, "date": day, "fingerprint": fingerprint(publication, day)}
+    latest = publication.rehearsals.filter(date=day).order_by("-at", "-pk").first()
+    if Break.on(publication, day) == Break.Kind.SILENCE or (latest and latest.fingerprint == key["fingerprint"]):
         return None
     run = Run(publication, day)
     run.go(now)
     with transaction.atomic():
         figures = {"at": now, "readers": run.readers, "largest": run.largest}
         figures |= {"problems": run.problems(), "remarks": run.remarks()}
-        rehearsal, new = Rehearsal.objects.get_or_create(**key, defaults=figures)
-        if new and (issue := run.sample()):
+        rehearsal, _new = Rehearsal.objects.update_or_create(**key, defaults=figures)
+        if issue := run.sample():
             write_sample(rehearsal, issue, now)
     log.info("%s: %d emails rehearsed for %s, %d problems", publication.slug, run.readers, day, len(rehearsal.problems))
-    return rehearsal if new else None
+    return rehearsal
 
 
 def fingerprint(publication: Publication, day: date) -> str:
-    """Return a hash of what decides tomorrow's emails: the brand, the issues and their order, the breaks, the readers.
-
-    A new reader counts at once where they are few, and where they are many when there is about a hundredth more.
-    """
+    """Return a hash of what decides tomorrow's emails: the brand, the issues in order, the breaks, the readers."""
     issues = publication.issues.filter(kind=Issue.Kind.DAILY, state=Issue.State.QUEUED)
     entries = Entry.objects.filter(series__publication=publication)
-    last = publication.rehearsals.order_by("-at").values_list("readers", flat=True).first() or 0
-    newest = publication.subscribers.aggregate(newest=Max("pk"))["newest"] or 0
     everything = [
         asdict(rendering.Brand.of(publication)),
         [publication.greeting, publication.action, publication.sign_off, publication.postscript],
@@ -83,9 +84,26 @@ def fingerprint(publication: Publication, day: date) -> str:
         sorted(entries.exclude(pinned_date=None).values_list("pk", "pinned_date")),
         sorted(publication.breaks.filter(last__gte=day).values_list("kind", "first", "last")),
         sorted(publication.clocks.values_list("zone", flat=True)),
-        newest >> max(0, last.bit_length() - 7),
+        *readers(publication, day),
     ]
     return hashlib.sha256(json.dumps(everything, default=str).encode()).hexdigest()
+
+
+def readers(publication: Publication, day: date) -> list[Any]:
+    """Return figures that differ where others are expected, where they live elsewhere or have asked for another pace.
+
+    A change counts at once where readers are few, and where they are many when it is about a hundredth of them.
+    """
+    last = publication.rehearsals.order_by("-at").values_list("readers", flat=True).first() or 0
+    coarse = max(0, last.bit_length() - 7)
+    begun, _late_until = publication.window(day, queue.LAST_ZONE)
+    there = Q(status=Subscriber.Status.ACTIVE) | Q(status=Subscriber.Status.PAUSED, paused_until__lte=day)
+    # Each reader weighs something else, 49 on average.
+    kinds = publication.subscribers.filter(there, member_since__lte=begun).values(*ASKED).order_by(*ASKED)
+    weights = kinds.annotate(weight=Sum(F("pk") % 97 + 1)).values_list(*ASKED, "weight")
+    walks = Walk.objects.filter(series__publication=publication).aggregate(newest=Max("pk"))
+    by_kind = [(*kind, weight >> (coarse + 6 if coarse else 0)) for *kind, weight in weights]
+    return [by_kind, (walks["newest"] or 0) >> coarse]
 
 
 @dataclass(slots=True)
@@ -111,9 +129,9 @@ class Run:
         self.daily: int | None = None
 
     def go(self, now: datetime) -> None:
-        for zone in self.publication.clocks.filter(next_date__lte=self.day).values_list("zone", flat=True):
-            due_at, _late_until = self.publication.window(self.day, zone)
-            for chunk in emails(self.publication, zone, self.day, due_at):
+        for zone, day in dates(self.publication, self.day):
+            due_at, _late_until = self.publication.window(day, zone)
+            for chunk in emails(self.publication, zone, day, due_at):
                 self.take(chunk, due_at, now)
         home, _late_until = self.publication.window(self.day, self.publication.zone)
         self.daily = daily_issue(self.publication, home)
@@ -133,7 +151,8 @@ class Run:
         proof.readers += 1
         if proof.blueprint is None:
             return
-        row = Delivery(local_date=self.day, subscriber=reader, publication=self.publication, issue_id=issue)
+        day = clock.local_date(due_at, reader.zone)
+        row = Delivery(local_date=day, subscriber=reader, publication=self.publication, issue_id=issue)
         values = postage.values(row, now)
         proof.broken.update(name for name in NEEDED if not values.get(name))
         proof.nameless += not values["first_name"]
@@ -191,16 +210,29 @@ class Run:
         return most.issue if most else None
 
 
+def dates(publication: Publication, day: date) -> Iterator[tuple[str, date]]:
+    """Yield each zone with its date: where this one has struck already, the next, if no later rehearsal is in time."""
+    following, _at = publication.promise_from(day + clock.ONE_DAY, publication.zone)
+    again = begins(publication, following)
+    for row in publication.clocks.all():
+        if row.next_date <= day:
+            yield row.zone, day
+        elif row.next_at <= again and Break.on(publication, row.next_date) != Break.Kind.SILENCE:
+            yield row.zone, row.next_date
+
+
 def emails(publication: Publication, zone: str, day: date, due_at: datetime) -> Iterator[list[Pair]]:
     """Yield, in chunks, who gets what in a zone on a date, by the planner's statements; only digests are written."""
     values = cascade.values(publication.pk, day, due_at, daily_issue(publication, due_at)) | {"zone": zone}
     values |= {"steps": len(publication.promise_on(day).weekdays)}
-    chosen = f"SELECT subscriber_id, issue_id FROM ({cascade.select(cascade.OF_A_ZONE)}) chosen WHERE moved = 0"
+    cascaded = cascade.select(cascade.OF_A_ZONE, active=ACTIVE)
+    chosen = f"SELECT subscriber_id, issue_id FROM ({cascaded}) chosen WHERE moved = 0"
     weekly = Q(digest_on=day.isoweekday()) | Q(catching_up=True)
     if publication.subscribers.filter(weekly, zone=zone).exists():
         to_come = [(issue, at) for at, issue in still_to_fix(publication, due_at) if issue]
         week = digests.week(publication, due_at) + digests.dailies(to_come, due_at)
-        owed = f"({digests.contents(week, f'{cascade.OF_A_ZONE} AND {digests.ASKED}')}) owed WHERE content <> ''"
+        contents = digests.contents(week, f"{cascade.OF_A_ZONE} AND {digests.ASKED}", active=ACTIVE)
+        owed = f"({contents}) owed WHERE content <> ''"
         for content, readers in grouped(f"SELECT content, subscriber_id FROM {owed}", values):
             digest = digests.gather(publication, content)
             yield [(reader, digest.pk) for reader in readers]

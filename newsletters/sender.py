@@ -40,7 +40,7 @@ class Sender:
         self.line, self.supply, self.owner, self.clock = line, supply, supply.owner, clock
         self.size = LEAST
         self.made: Iterator[Made] = iter(())
-        self.leased_at = time.monotonic()
+        self.leased_at = self.stirred_at = time.monotonic()
         self.leased: dict[Any, Any] = {}
         self.revisions: dict[Any, int | None] = {}
         self.out: dict[Any, Any] = {}
@@ -64,12 +64,12 @@ class Sender:
         """Feed the line, hear its news, commit what is worth it. With `more`, new rows may be leased."""
         try:
             self.feed(more and not self.dead)
-            news = self.listen(patience)
+            quiet = not self.listen(patience) and (patience > 0 or time.monotonic() - self.stirred_at >= QUIET)
         except Unreachable as error:
             self.give_up(error)
-            news = False
+            quiet = True
         overdue = self.ended and time.monotonic() - self.ended_at >= SETTLED_WITHIN
-        if overdue or len(self.line.staged) >= self.line.group or (not news and (self.line.staged or self.ended)):
+        if overdue or len(self.line.staged) >= self.line.group or (quiet and (self.line.staged or self.ended)):
             self.commit()
 
     # To the line
@@ -108,6 +108,8 @@ class Sender:
             return False
         self.leased |= {row.pk: row for row in rows}
         self.made, self.leased_at, self.dry = self.fresh(compose(rows, self.clock)), now, not rows
+        if rows:
+            self.stirred_at = now
         return bool(rows)
 
     def fresh(self, made: Iterator[Made]) -> Iterator[Made]:
@@ -131,7 +133,10 @@ class Sender:
             if row is not None:
                 self.end(row, outcome)
         staged, self.staged = self.staged, len(self.line.staged)
-        return bool(ended) or self.staged > staged
+        news = bool(ended) or self.staged > staged
+        if news:
+            self.stirred_at = time.monotonic()
+        return news
 
     def end(self, row: Any, outcome: Outcome) -> None:
         if not self.ended:
@@ -205,18 +210,18 @@ class Sender:
             if outcome.state == State.RETRY:
                 at = now + max(delay(row.attempts), timedelta(seconds=outcome.wait))
                 both = (State.LEASED, State.HANDOFF)
-                table.put_off([row.pk], self.owner, at, outcome.reply[:250], outcome.reason, both)
+                table.put_off([row.pk], self.owner, at, clean(outcome.reply), outcome.reason, both)
             elif outcome.state == State.PLANNED:
                 table.release([row.pk], self.owner)
             else:
-                settled.append(End(row.pk, outcome.state, outcome.reason, clean(outcome.reply)))
+                settled.append(End(row.pk, outcome.state, reason(outcome), clean(outcome.reply)))
         walks.advance([row for row, outcome in ended if outcome.state in HAD])
         passed = table.hand_off(keys, self.owner, now, settled, [self.revisions.get(key) for key in keys])
         if len(passed) < len(keys):
             table.drop([key for key in keys if key not in passed], self.owner, now)
         for row, outcome in ended:
             if outcome.state in {State.FAILED, State.RETRY} and outcome.reply:
-                bounces.refused([row], outcome, now)
+                note(row, outcome, now)
         return passed
 
     def forget(self, ended: list[tuple[Any, Outcome]]) -> None:
@@ -257,12 +262,8 @@ class Sender:
             self.revisions.pop(key, None)
         self.supply.ended(dict.fromkeys(keys, Outcome(State.PLANNED)))
 
-    def wind_up(self) -> None:
-        """Stop: nothing new leaves, and what has left is waited for, but not for long."""
-        self.recall()
-        deadline = time.monotonic() + LAST_REPLIES
-        while self.busy and time.monotonic() < deadline:
-            self.step(more=False, patience=0.2)
+    def conclude(self) -> None:
+        """Write down that nobody knows what became of that which was not answered in time."""
         for row in self.out.values():
             self.end(row, Outcome(State.UNCERTAIN, "no reply", "Stopped before the server answered."))
         if self.ended:
@@ -293,9 +294,25 @@ def any_refused(ended: list[tuple[Any, Outcome]]) -> bool:
     return any(outcome.state == State.FAILED for _row, outcome in ended)
 
 
+def reason(outcome: Outcome) -> str:
+    return bounces.reason(outcome) if outcome.state == State.FAILED else outcome.reason
+
+
+def note(row: Any, outcome: Outcome, now: datetime) -> None:
+    """Draw the consequences of a refusal. Whatever goes wrong in that, its row and its group are settled."""
+    try:
+        with transaction.atomic():
+            bounces.refused([row], outcome, now)
+    except (OperationalError, InterfaceError):
+        # The whole commit is made again.
+        raise
+    except Exception:
+        log.exception("A refusal was settled, but no more followed from it: %s", outcome.reply)
+
+
 def clean(reply: str) -> str:
-    # PostgreSQL takes no NUL.
-    return reply[:250].replace("\x00", "")
+    # PostgreSQL takes neither NUL nor half of a surrogate pair.
+    return reply[:250].replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def delay(attempts: int) -> timedelta:

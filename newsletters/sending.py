@@ -17,13 +17,16 @@ from django.utils import timezone
 from newsletters import allowances, walks
 from newsletters.models import Delivery, Letter
 from newsletters.models.outgoing import OutgoingQuerySet
-from newsletters.sender import Sender
+from newsletters.sender import LAST_REPLIES, QUIET, SETTLED_WITHIN, Sender
 from newsletters.supply import Supply
 from newsletters.transports import Line, Transport, connect, line
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
+
+# A server that has said nothing for so many seconds may go on so, but no longer than for ten minutes.
+MUTE, LONGEST = 5.0, 600.0
 
 _loop = threading.Lock()
 
@@ -43,53 +46,103 @@ def drain(
         return Counter()
     try:
         with ExitStack() as stack:
-            senders = list(_senders(stack, clock, way_out))
-            run(senders, time.monotonic() + seconds, stopping, report)
+            loop = Loop(lambda known: _senders(stack, clock, way_out, known), seconds, stopping, report)
+            loop.run()
     finally:
         _loop.release()
-    return total(senders)
+    return loop.done
 
 
-def run(
-    senders: list[Sender], deadline: float, stopping: Callable[[], bool], report: Callable[[Counter[str]], None]
-) -> None:
-    """Let each relay have its turn until none has anything left."""
-    patience, reported = 1.0 if len(senders) == 1 else 0.02, time.monotonic()
-    while not stopping():
-        more = time.monotonic() < deadline
-        for sender in senders:
-            sender.step(more, patience)
-        if not any(sender.busy for sender in senders) and not (more and awaited(senders, stopping)):
-            break
-        if time.monotonic() > reported + 1:
-            report(total(senders))
-            reported = time.monotonic()
-    for sender in senders:
-        sender.wind_up()
-    if done := total(senders):
-        report(done)
+class Loop:
+    """Each relay has its turn, until none has anything left or the time is up."""
+
+    def __init__(
+        self,
+        open_ways: Callable[[set[int]], Iterator[Sender]],
+        seconds: float,
+        stopping: Callable[[], bool],
+        report: Callable[[Counter[str]], None],
+    ) -> None:
+        self.open_ways, self.seconds, self.stopping, self.report = open_ways, seconds, stopping, report
+        self.senders: list[Sender] = []
+        self.begun = self.deadline = self.reported = 0.0
+
+    def run(self) -> None:
+        last = time.monotonic() + self.seconds + LONGEST
+        self.begin()
+        while not self.stopping():
+            more = time.monotonic() < self.deadline
+            self.turn(more)
+            if not self.busy and not (more and self.awaited()):
+                break
+            if time.monotonic() > self.reported + 1:
+                self.report(self.done)
+                self.reported = time.monotonic()
+            if self.mute() and time.monotonic() < last:
+                self.begin()
+        self.end()
+
+    def begin(self) -> None:
+        """Take up whatever is due by now, for as long as a drain may take."""
+        self.begun = self.reported = time.monotonic()
+        self.deadline = self.begun + self.seconds
+        self.senders += self.open_ways({sender.supply.relay.pk for sender in self.senders if not sender.dead})
+        for sender in self.senders:
+            sender.dry = sender.dead
+
+    def turn(self, more: bool, patience: float = SETTLED_WITHIN) -> None:
+        """Feed and hear all, and wait only for whoever was heard last: nobody waits for a relay that has no news."""
+        busy = self.busy
+        first = max(busy, key=lambda sender: sender.stirred_at, default=None)
+        if len(busy) > 1:
+            patience = QUIET
+        for sender in self.senders:
+            sender.step(more, patience if sender is first else 0)
+
+    def mute(self) -> bool:
+        """Tell whether the replies that are lacking may take minutes: whoever is not silent need not wait for them."""
+        heard = [sender.stirred_at for sender in self.busy]
+        return bool(heard) and time.monotonic() - max(self.begun, *heard) > MUTE
+
+    def end(self) -> None:
+        """Let nothing new leave, and wait for what has left, but not for long."""
+        for sender in self.senders:
+            sender.recall()
+        deadline = time.monotonic() + LAST_REPLIES
+        while self.busy and time.monotonic() < deadline:
+            self.turn(more=False, patience=0.2)
+        for sender in self.senders:
+            sender.conclude()
+        if self.done:
+            self.report(self.done)
+
+    def awaited(self) -> bool:
+        """Wait a moment where only the next second's share of a limit is lacking; return whether that was so."""
+        pauses = [pause for sender in self.senders if (pause := sender.rested()) is not None]
+        if pauses and not self.stopping():
+            time.sleep(min(pauses))
+        return bool(pauses)
+
+    @property
+    def busy(self) -> list[Sender]:
+        return [sender for sender in self.senders if sender.busy]
+
+    @property
+    def done(self) -> Counter[str]:
+        return sum((sender.done for sender in self.senders), Counter())
 
 
-def awaited(senders: list[Sender], stopping: Callable[[], bool]) -> bool:
-    """Wait a moment where only the next second's share of a limit is lacking; return whether that was so."""
-    pauses = [pause for sender in senders if (pause := sender.rested()) is not None]
-    if pauses and not stopping():
-        time.sleep(min(pauses))
-    return bool(pauses)
-
-
-def total(senders: list[Sender]) -> Counter[str]:
-    return sum((sender.done for sender in senders), Counter())
-
-
-def _senders(stack: ExitStack, clock: Clock, way_out: Callable[[str], Transport | Line]) -> Iterator[Sender]:
+def _senders(
+    stack: ExitStack, clock: Clock, way_out: Callable[[str], Transport | Line], known: set[int]
+) -> Iterator[Sender]:
     """Open the ways out of the relays for which something is due, those that would take over included."""
     now, lanes = clock(), (_letters, _deliveries)
     for route in allowances.routes():
         if any(route.of(lane()).due(now).exists() for lane in lanes):
             for relay in allowances.free(route, now):
-                way = stack.enter_context(closing(line(way_out(relay.url))))
-                yield Sender(way, Supply(route, relay, lanes, clock), clock)
+                if relay.pk not in known:
+                    way = stack.enter_context(closing(line(way_out(relay.url))))
+                    yield Sender(way, Supply(route, relay, lanes, clock), clock)
 
 
 def waiting(now: datetime) -> bool:

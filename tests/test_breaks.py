@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Min
 from django.test import Client
 
-from newsletters import clock, notices, planning
+from newsletters import clock, notices, planning, sending
 from newsletters.links import Purpose, seal
 from newsletters.models import Break, Clock, Delivery, Issue, PromiseChange, Publication, Series, Text
 from newsletters.models.outgoing import State
@@ -79,6 +79,63 @@ def test_an_announcement_stands_beside_the_daily_email_and_never_comes_twice(dai
     ]
     assert [row.due_at for row in rows] == [MONDAY - timedelta(hours=8), MONDAY]
     assert Delivery.objects.filter(subscriber=alice, local_date="2026-11-23").count() == 2
+
+
+def same_text(publication: Publication, subject: str) -> Issue:
+    issue = announcement(publication)
+    issue.texts.set(Issue.objects.get(subject=subject).texts.all())
+    return issue
+
+
+@pytest.fixture
+def reserve(publication: Publication) -> Series:
+    series = Series.objects.create(publication=publication, kind=Series.Kind.RESERVE, name="Réserve", slug="reserve")
+    issue = Issue.objects.create(publication=publication, subject="r1", body="Texte", state="queued", public_id="r1")
+    issue.texts.add(Text.objects.create(publication=publication))
+    series.append(issue)
+    return series
+
+
+def came(now: datetime) -> list[str]:
+    """Send what has been planned, and return what everyone has had by now, in order."""
+    while sending.drain(lambda: now):
+        pass
+    rows = Delivery.objects.filter(state=State.SENT).order_by("local_date", "slot").select_related("issue")
+    return [row.issue.subject for row in rows if row.issue]
+
+
+def test_a_text_that_is_announced_comes_by_no_other_way(daily: Series, reserve: Series, reader: Reader) -> None:
+    reader(now=SUNDAY_NOON)
+    planning.tick(MONDAY)
+    came(MONDAY)
+    notices.announce(same_text(daily.publication, "d2"), MONDAY + timedelta(hours=4))
+
+    planning.tick(MONDAY + ONE_DAY)
+
+    assert came(MONDAY + ONE_DAY) == ["d1", "r1", "Un livre"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_text_on_its_way_is_not_announced_as_well(daily: Series, reader: Reader, at_once: bool) -> None:
+    reader(now=SUNDAY_NOON)
+    planning.tick(MONDAY)
+
+    announced = notices.announce(same_text(daily.publication, "d1"), MONDAY, at_once=at_once)
+    planning.tick(MONDAY + ONE_DAY)
+
+    assert announced == 0
+    assert came(MONDAY + timedelta(minutes=1)) == ["d1"]
+
+
+def test_a_text_whose_announcement_did_not_go_out_still_comes(daily: Series, reader: Reader) -> None:
+    reader(now=SUNDAY_NOON)
+    notices.announce(same_text(daily.publication, "d2"), SUNDAY_NOON)
+    planning.tick(MONDAY)
+    sending.sweep(MONDAY + timedelta(hours=16))
+
+    planning.tick(MONDAY + ONE_DAY)
+
+    assert came(MONDAY + ONE_DAY) == ["d2"]
 
 
 def test_an_announcement_may_go_at_once(daily: Series, reader: Reader) -> None:

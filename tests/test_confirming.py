@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from newsletters.addresses import normalise
 from newsletters.links import Purpose, seal
-from newsletters.models import Clock, Letter, Series, Subscriber, Suppression, Walk
+from newsletters.models import Clock, Letter, Publication, Series, Subscriber, Suppression, Walk
 from newsletters.models.subscriber import keyed_hash
 from optin import answering, confirmation
 from optin.guard import Asker
@@ -198,6 +198,26 @@ def test_coming_back_begins_a_new_membership(
     assert lucas.member_since == timezone.now()
     assert [walk.ended_at is None for walk in Walk.objects.order_by("pk")] == [False, True]
     assert not Suppression.objects.filter(lifted_at=None).exists()
+
+
+@pytest.mark.parametrize("back_by", ["accueil", "ete"])
+def test_whoever_comes_back_and_goes_on_walks_the_sequence_of_that_page_too(
+    client: Client, page: OptInPage, sequence: Series, clock: time_machine.Traveller, reader: Reader, back_by: str
+) -> None:
+    Publication.objects.update(returning="resume")
+    summer = Series.objects.create(publication=page.publication, name="Été", slug="ete")
+    OptInPage.objects.create(publication=page.publication, slug="ete", headline="Été", button="Oui", series=summer)
+    lucas = reader("lucas@example.com", now=MONDAY - timedelta(days=90))
+    Walk.objects.update(reached=1024)
+    lucas.leave(MONDAY - timedelta(days=1))
+
+    join(client, clock, "lucas@example.com", path=f"/pas/join/{back_by}/")
+    client.post(confirm_path(), {"confirm": ""})
+
+    lucas.refresh_from_db()
+    assert lucas.member_since == MONDAY - timedelta(days=90)
+    walks = list(Walk.objects.order_by("position").values_list("series__slug", "reached", "ended_at"))
+    assert walks == [("accueil", 1024, None), ("ete", 0, None)][: 1 if back_by == "accueil" else 2]
 
 
 def test_a_paused_reader_who_asks_is_in_already(

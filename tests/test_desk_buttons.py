@@ -50,6 +50,37 @@ def test_the_reserve_covers_a_week(desk: Client, publication: Publication) -> No
     assert "cannot be read" in bad.content.decode()
 
 
+def covered(desk: Client, first: str, last: str) -> str:
+    return desk.post("/desk/pas/cover/", {"first": first, "last": last}, follow=True).content.decode()
+
+
+def test_the_reserve_covers_what_it_does_not_cover_yet(desk: Client, publication: Publication) -> None:
+    daily_queue(publication, 2)
+    rest_of(publication, date(2026, 11, 27), date(2026, 11, 27), "reserve")
+    rest_of(publication, date(2026, 11, 29), date(2026, 11, 30))
+
+    for _twice in range(2):
+        page = covered(desk, "2026-11-25", "2026-12-01")
+
+    assert "The reserve covers Wednesday 25 November to Saturday 28 November." in page
+    assert "The reserve covers Tuesday 1 December to Tuesday 1 December." in page
+    reserve = Break.objects.filter(kind="reserve").values_list("first", "last")
+    assert [(first.day, last.day) for first, last in reserve] == [(25, 26), (27, 27), (28, 28), (1, 1)]
+
+
+def test_the_reserve_covers_no_date_that_is_fixed(desk: Client, publication: Publication, reader: Reader) -> None:
+    daily_queue(publication, 2)
+    reader(now=NOW - timedelta(days=1))
+    tick(NOW)
+
+    late = covered(desk, "2026-11-22", "2026-11-23")
+    page = covered(desk, "2026-11-23", "2026-11-25")
+
+    assert "There was nothing left to cover." in late
+    assert "The reserve covers Tuesday 24 November to Wednesday 25 November." in page
+    assert [(rest.first, rest.last) for rest in Break.objects.all()] == [(date(2026, 11, 24), date(2026, 11, 25))]
+
+
 def test_it_announces_a_break(desk: Client, publication: Publication) -> None:
     daily_queue(publication, 2)
 

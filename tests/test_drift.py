@@ -7,7 +7,7 @@ import pytest
 
 from newsletters import composing, drift, planning
 from newsletters.articles.importing import import_articles
-from newsletters.models import Article, Delivery, Issue, Publication
+from newsletters.models import Article, Delivery, Issue, Publication, Series
 from newsletters.models.outgoing import State
 from tests.conftest import Reader
 
@@ -163,6 +163,41 @@ def test_the_parts_of_an_article_are_written_anew_together(publication: Publicat
         part.refresh_from_db()
         assert "on and on" not in part.body
         assert set(part.texts.all()) == texts
+
+
+@pytest.mark.parametrize("left", [1, 2])
+def test_parts_of_an_article_that_shrank_promise_no_others(publication: Publication, blog: Path, left: int) -> None:
+    write(blog, "carnet", LONG)
+    queued(publication, blog, "parts")
+    parts = list(Issue.objects.filter(cut="parts").order_by("pk"))
+    write(blog, "carnet", "\n\n".join(LONG.split("\n\n")[:left]))
+    import_articles(publication, str(blog), "markdown")
+
+    drift.take_new(parts[0])
+
+    assert len(parts) > left
+    subjects = ["Carnet"] if left == 1 else ["Carnet (1/2)", "Carnet (2/2)"]
+    assert list(Issue.objects.filter(cut="parts", state="queued").order_by("pk").values_list("subject", flat=True)) == (
+        subjects
+    )
+    last = Issue.objects.get(subject=subjects[-1])
+    assert "La suite arrive demain" not in last.body
+    assert {part.state for part in Issue.objects.filter(cut="parts").exclude(subject__in=subjects)} == {"draft"}
+
+
+def test_what_vanished_leaves_the_reserve(publication: Publication, blog: Path) -> None:
+    issue = queued(publication, blog)["Carnet"]
+    reserve = Series.objects.create(publication=publication, kind="reserve", name="Réserve", slug="reserve")
+    reserve.append(issue)
+    (blog / "carnet.md").unlink()
+    import_articles(publication, str(blog), "markdown")
+
+    drift.take_new(issue)
+
+    issue.refresh_from_db()
+    issue.full_clean()
+    reserve.full_clean()
+    assert [entry.series.kind for entry in issue.entries.all()] == ["daily"]
 
 
 def test_an_issue_written_by_hand_has_no_drift(publication: Publication, blog: Path) -> None:

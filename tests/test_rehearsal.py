@@ -104,26 +104,6 @@ def test_an_evening_hour_is_rehearsed_the_evening_before(publication: Publicatio
     assert rehearsal.begins(publication, date(2026, 11, 24)) == datetime(2026, 11, 23, 15, tzinfo=UTC)
 
 
-def test_each_later_change_is_rehearsed_again(daily: Series, reader: Reader) -> None:
-    reader(now=LONG_AGO)
-    rehearse(daily.publication)
-
-    edit(BODY + "\n\nUn mot de plus.")
-    rehearse(daily.publication, EVENING + timedelta(hours=1))
-    first, second = daily.entries.order_by("rank")[:2]
-    daily.move(first)
-    rehearse(daily.publication, EVENING + timedelta(hours=2))
-    Publication.objects.update(accent="#aa0000")
-    rehearse(daily.publication, EVENING + timedelta(hours=3))
-    reader("bob@example.com", now=LONG_AGO)
-    rehearse(daily.publication, EVENING + timedelta(hours=4))
-
-    assert Rehearsal.objects.count() == 5
-    assert second.issue.subject == "D2"
-    daily.publication.refresh_from_db()
-    assert rehearsal.rehearse(daily.publication, EVENING + timedelta(hours=5)) is None
-
-
 @pytest.mark.parametrize(
     ("body", "kind"),
     [

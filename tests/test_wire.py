@@ -2,6 +2,7 @@
 
 import re
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,19 @@ def test_each_421_costs_a_connection_and_a_hundred_messages_earn_it_back(wire: S
     through(way, *(message(key) for key in range(100, 310)))
 
     assert way.limit == 4
+    way.close()
+
+
+def test_a_server_that_hangs_up_after_a_few_messages_is_met_by_fewer_connections(wire: Start) -> None:
+    server = wire(replies={"RCPT": [*["250 Ok", "250 Ok", "250 Ok", ""] * 6, "250 Ok"]})
+    way: Any = connect(f"{server.url}?connections=4")
+
+    ended = through(way, *(message(key) for key in range(30)))
+    fewest = way.limit
+    through(way, *(message(key) for key in range(100, 450)))
+
+    assert Counter(ended.values())["sent"] > 18
+    assert (fewest, way.limit) == (1, 4)
     way.close()
 
 

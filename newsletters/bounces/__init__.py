@@ -20,6 +20,8 @@ Kind, Door = Bounce.Kind, Bounce.Door
 
 # What a message was: all but UNPLACED are done with.
 UNPLACED = "unplaced"
+# Refusals that are about the sender, whoever the reader is
+US = {Kind.BLOCKED, Kind.AUTH, Kind.CONTENT, Kind.REPUTATION}
 
 
 def take(raw: bytes, now: datetime, door: Bounce.Door = Door.MAIL) -> str:
@@ -76,7 +78,7 @@ def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
     To be called after their settling, in the same transaction. Only what was said to the recipient may cost a reader. A
     refusal for now counts only where a provider asks for a proof of the sender.
     """
-    failure = Failure("", status=report.in_text(report.STATUS, outcome.reply), said=outcome.reply)
+    failure = failure_of(outcome)
     kind = verdict.of(failure)
     if outcome.state != State.FAILED and not (outcome.state == State.RETRY and kind == Kind.AUTH):
         return
@@ -88,6 +90,17 @@ def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
             kind, Origin(row, origin.reader_of(row)), Door.SERVER, row_key(row), failure.status, outcome.reply
         )
         policy.record(event, now)
+
+
+def reason(outcome: Outcome) -> str:
+    """Return why a refused mail failed. What our own way out says of us is our fault, at whatever command."""
+    if outcome.reason == "address" and verdict.of(failure_of(outcome)) in US:
+        return "refused"
+    return outcome.reason
+
+
+def failure_of(outcome: Outcome) -> Failure:
+    return Failure("", status=report.in_text(report.STATUS, outcome.reply), said=outcome.reply)
 
 
 def loaded(row: Any) -> Delivery | Letter | None:

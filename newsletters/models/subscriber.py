@@ -99,7 +99,10 @@ class Subscriber(models.Model):
         return self.address
 
     def start(self, now: datetime, series: "Series | None" = None) -> None:
-        """Make this reader active, as a new membership unless one is under way, and walk the given sequence."""
+        """Make this reader active, as a new membership unless one is under way, and walk the given sequence.
+
+        Whoever goes on where they were walks it after those under way, unless they have begun it already.
+        """
         from newsletters.models.promise import Clock
         from newsletters.models.series import Walk
 
@@ -116,7 +119,9 @@ class Subscriber(models.Model):
                 self.walks.filter(ended_at=None).update(ended_at=now)
             pace = ["weekdays", "digest_on", "catching_up"]
             self.save(update_fields=["status", "member_since", "paused_until", "left_at", *pace])
-            if series and not resumes:
+            if series and resumes:
+                self.walk(series, now)
+            elif series:
                 Walk.objects.create(subscriber=self, series=series, started_at=now)
             Suppression.objects.lift(self, now)
             Clock.objects.ensure(self.publication, self.zone, now)

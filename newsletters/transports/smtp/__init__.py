@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 CONNECTIONS = 4
 # A message that has met so many broken connections waits for a while: it may be what breaks them.
 TRIES = 2
-# So many accepted messages earn back a connection that a 421 has cost.
+# So many accepted messages earn back a connection that a break has cost.
 EARNED = 100
 QUIT_SECONDS = 1.0
 
@@ -214,8 +214,7 @@ class SMTP:
         if current is None and dotted is None:
             return
         log.info("The mail server ended a connection: %s", why)
-        if why.startswith("421") or not session.accepted:
-            self.limit = max(1, self.limit - 1)
+        self.limit = max(1, self.limit - 1)
         if not (session.accepted or self.sessions or self.opening):
             self.trouble = why
 
