@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from desk import acts, today, walls
 from desk.forms import BreakForm, ImportForm
 from desk.walls import room
-from newsletters import dates, drift, notices, rendering
+from newsletters import dates, drift, rendering
 from newsletters.articles import ReadError
 from newsletters.models import Issue
 from newsletters.views.frame import SANDBOX, framed
@@ -88,7 +88,7 @@ def announce(request: HttpRequest, publication: Any) -> HttpResponse:
         context = {"publication": publication, "form": form}
         return render(request, "desk/break.html", context, status=422 if form.is_bound else 200)
     acts.announce(form.rest)
-    eve = dates.day(notices.eve(form.rest), translation.get_language() or "en")
+    eve = dates.day(form.rest.eve, translation.get_language() or "en")
     words = spoken(form.rest.first, form.rest.last) | {"eve": eve}
     text = _("No email from %(first)s to %(last)s. Your readers are told with the email of %(eve)s.")
     messages.success(request, text % words)

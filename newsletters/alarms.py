@@ -53,12 +53,20 @@ def tick(now: datetime) -> None:
 
 
 def unplanned(now: datetime) -> Counts:
-    """Return the readers whose hour has struck without anything being planned: each claim of their clock failed."""
+    """Return the readers whose hour has struck without anything being planned: each claim of their clock failed.
+
+    Such a clock stands still: its readers wait anew on each promised day.
+    """
     counts: Counts = defaultdict(lambda: defaultdict(int))
-    for row in Clock.objects.filter(next_at__lte=now - START_WITHIN, next_at__gt=now - LASTS):
+    by = now - START_WITHIN
+    for row in Clock.objects.filter(next_at__lte=by).select_related("publication"):
+        # Counted from its instant: whatever is wrong with its zone is no matter here.
+        day = row.next_date + (by - row.next_at) // clock.ONE_DAY * clock.ONE_DAY
+        if str(day.isoweekday()) not in row.publication.promise_on(day).weekdays and day != row.next_date:
+            continue
         readers = Subscriber.objects.mailable().filter(publication=row.publication_id, zone=row.zone).count()
         if readers:
-            counts[row.publication_id, row.next_date][State.PLANNED] += readers
+            counts[row.publication_id, day][State.PLANNED] += readers
     return counts
 
 

@@ -102,7 +102,7 @@ def announce_break(pk: int, now: datetime) -> bool:
     """Tell readers of a break on the last promised date before it; return whether it was told now."""
     with transaction.atomic():
         row = Break.objects.select_for_update(of=("self",)).select_related("publication", "announcement").get(pk=pk)
-        day = eve(row)
+        day = row.eve
         if row.announced_at or now < clock.instant(day, datetime.min.time(), FIRST_ZONE):
             return False
         row.announcement = row.announcement or _issue(row.publication, *_break_words(row))
@@ -110,17 +110,6 @@ def announce_break(pk: int, now: datetime) -> bool:
         row.save(update_fields=["announcement", "announced_at"])
         announce(row.announcement, now, on=day)
     return True
-
-
-def eve(row: Break) -> date:
-    """Return the last promised date before a break, at most a week before it."""
-    silences = list(row.publication.breaks.filter(kind=Break.Kind.SILENCE, last__gte=row.first - A_WEEK))
-    for back in range(1, 8):
-        day = row.first - timedelta(days=back)
-        quiet = any(rest.first <= day <= rest.last for rest in silences)
-        if str(day.isoweekday()) in row.publication.promise_on(day).weekdays and not quiet:
-            return day
-    return row.first - clock.ONE_DAY
 
 
 def _break_words(row: Break) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from datetime import date, datetime
 
 import tzdata
 from django.db import OperationalError, connection, transaction
+from django.db.models import QuerySet
 
 from newsletters import cascade, clock, digests, pace, queue
 from newsletters.models import Break, Clock, Publication, Subscriber
@@ -19,7 +20,7 @@ PLAN = f"""
     SELECT %(date)s, chosen.subscriber_id, 0, %(publication)s, chosen.way, chosen.issue_id, chosen.entry_id,
         CASE WHEN chosen.moved = 1 THEN 'skipped' WHEN chosen.issue_id IS NULL OR %(late)s = 1 THEN 'missed'
              ELSE 'planned' END,
-        CASE WHEN chosen.moved = 1 THEN 'moved' WHEN chosen.issue_id IS NULL THEN 'dry' WHEN %(late)s = 1 THEN 'outage'
+        CASE WHEN chosen.moved = 1 THEN 'moved' WHEN %(late)s = 1 THEN 'outage' WHEN chosen.issue_id IS NULL THEN 'dry'
              ELSE '' END,
         %(due_at)s, %(due_at)s, %(late_until)s, 0, '',
         CASE WHEN chosen.moved = 1 OR chosen.issue_id IS NULL OR %(late)s = 1 THEN %(now)s END
@@ -53,9 +54,14 @@ class Plan:
 def tick(now: datetime) -> list[Plan]:
     """Plan every day whose hour has struck, one after another. Doing it twice, or in two places, adds nothing."""
     follow_rules()
+    return strike(Clock.objects.all(), now)
+
+
+def strike(clocks: QuerySet[Clock], now: datetime) -> list[Plan]:
+    """Plan what is due of these clocks."""
     plans: list[Plan] = []
     broken: set[int] = set()
-    due = Clock.objects.filter(next_at__lte=now).order_by("next_at")
+    due = clocks.filter(next_at__lte=now).order_by("next_at")
     while batch := list(due.exclude(pk__in=broken).values_list("pk", flat=True)[:1000]):
         for pk in batch:
             try:

@@ -1,7 +1,7 @@
 """The daily queue: which issue each date gets, fixed when the publication's own hour strikes; and what is to come."""
 
 from collections.abc import Iterator
-from datetime import date, datetime, time
+from datetime import date, datetime, timedelta
 
 from django.db.models import Q, QuerySet
 
@@ -44,10 +44,9 @@ def fix_days(publication: Publication, until: datetime, now: datetime) -> None:
 
 
 def fix(publication: Publication, day: date, at: datetime, now: datetime) -> Day:
-    """Give a date its issue. One that rests takes none, nor one that is over everywhere: an outage costs no issue."""
+    """Give a date its issue. One that rests takes none, nor one that is over: an outage before it costs no issue."""
     rest = Break.on(publication, day)
-    over = now >= clock.instant(day, time.max, LAST_ZONE)
-    issue = None if rest or over else next_issue(publication, day)
+    issue = None if rest or over(publication, at, now) else next_issue(publication, day)
     return Day.objects.create(
         publication=publication,
         date=day,
@@ -57,6 +56,16 @@ def fix(publication: Publication, day: date, at: datetime, now: datetime) -> Day
         hour=publication.promise_on(day).hour,
         weekdays=publication.promise_on(day).weekdays,
     )
+
+
+def over(publication: Publication, at: datetime, now: datetime) -> bool:
+    """Tell whether what is fixed for an instant would come too late in every zone that has a clock."""
+    just_before = at - timedelta(microseconds=1)
+    for zone in publication.clocks.values_list("zone", flat=True):
+        day, _at = publication.next_promise(just_before, zone)
+        if now < publication.window(day, zone)[1]:
+            return False
+    return True
 
 
 def untaken(publication: Publication) -> QuerySet[Entry]:

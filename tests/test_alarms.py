@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
 
 from newsletters import alarms, planning, promise
-from newsletters.models import Alarm, Delivery, Publication, Rehearsal, Series
+from newsletters.models import Alarm, Clock, Delivery, Publication, Rehearsal, Series, Subscriber
 from newsletters.models.outgoing import State
 from tests.conftest import Reader
 from tests.watch import HOUR, MINUTE, MONDAY, SUNDAY_NOON, THE_23RD, Messenger, causes, end, look
@@ -38,6 +39,29 @@ def test_a_day_that_nobody_could_plan(publication: Publication, reader: Reader) 
     assert early == []
     assert ("not_started", False) in causes()
     assert "1 lecteur attend depuis 7" in Alarm.objects.get(cause="not_started").text
+
+
+def test_a_day_that_nobody_can_plan_is_told_anew_each_promised_day(publication: Publication, reader: Reader) -> None:
+    Publication.objects.update(weekdays="1245")
+    reader(now=MONDAY - 12 * HOUR, publication=Publication.objects.get())
+
+    for hours in range(24 * 5):
+        alarms.tick(MONDAY + hours * HOUR)
+
+    rows = Alarm.objects.filter(cause="not_started").order_by("pk")
+    assert [(row.date.day, row.raised_at - MONDAY) for row in rows] == [
+        (23 + days, (24 * days + 1) * HOUR) for days in (0, 1, 3, 4)
+    ]
+
+
+def test_a_zone_that_is_none_keeps_no_other_alarm_back(publication: Publication, reader: Reader) -> None:
+    reader(now=MONDAY - 12 * HOUR)
+    Subscriber.objects.update(zone="Nowhere/Land")
+    Clock.objects.update(zone="Nowhere/Land")
+
+    alarms.tick(MONDAY + 25 * HOUR)
+
+    assert Alarm.objects.get().date == THE_23RD + timedelta(days=1)
 
 
 def test_it_is_over_when_the_first_has_left(waiting: list[Delivery]) -> None:

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Min
 from django.test import Client
 
-from newsletters import notices, planning, sending
+from newsletters import clock, notices, planning, sending
 from newsletters.links import Purpose, seal
 from newsletters.models import Break, Clock, Delivery, Issue, PromiseChange, Publication, Series, Text
 from newsletters.models.outgoing import State
@@ -306,3 +306,45 @@ def test_what_is_too_soon_is_refused(daily: Series) -> None:
         change(daily.publication, date(2026, 11, 30), "1234567").full_clean()
         change(daily.publication, date(2026, 11, 24), "1", time(9)).full_clean()
         Break(publication=daily.publication, first=date(2026, 11, 23), last=date(2026, 11, 30)).full_clean()
+
+
+@pytest.mark.parametrize(
+    ("zone", "last_call"),
+    # The eve ends at 22:00 where the readers live; further west than the author they are told later than in Paris.
+    [
+        ("Europe/Paris", datetime(2026, 11, 23, 21, tzinfo=UTC)),
+        ("Pacific/Kiritimati", datetime(2026, 11, 23, 8, tzinfo=UTC)),
+        ("America/New_York", datetime(2026, 11, 23, 23, tzinfo=UTC)),
+    ],
+)
+def test_a_break_that_can_no_longer_be_told_ahead_is_refused(
+    daily: Series, reader: Reader, zone: str, last_call: datetime
+) -> None:
+    alice = reader(zone=zone, now=SUNDAY_NOON)
+    rest = Break(publication=daily.publication, kind="silence", first=date(2026, 11, 24), last=date(2026, 11, 26))
+
+    with time_machine.travel(last_call - timedelta(minutes=1), tick=False):
+        rest.full_clean()
+    with time_machine.travel(last_call, tick=False):
+        with pytest.raises(ValidationError) as refused:
+            rest.full_clean()
+        alice.leave(last_call)
+        if clock.local_date(last_call, "Europe/Paris") < rest.first:
+            rest.full_clean()
+
+    assert list(refused.value.message_dict) == ["first"]
+
+
+def test_a_break_after_a_break_is_told_within_it(daily: Series, reader: Reader) -> None:
+    alice = reader(now=SUNDAY_NOON)
+    silence(daily.publication, date(2026, 11, 24), date(2026, 11, 25))
+    live(MONDAY + timedelta(hours=1))
+    more = Break(publication=daily.publication, kind="silence", first=date(2026, 11, 26), last=date(2026, 11, 27))
+
+    with time_machine.travel(MONDAY + ONE_DAY, tick=False):
+        more.full_clean()
+        more.save()
+    live(MONDAY + 4 * ONE_DAY)
+
+    told = Delivery.objects.filter(subscriber=alice, way="announcement").order_by("due_at")
+    assert [row.local_date.day for row in told] == [23, 25]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.db import connection, transaction
-from django.db.models import Min
+from django.db.models import Min, Q
 from django.db.models.functions import Now
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -74,6 +74,7 @@ class Life(RuleBasedStateMachine):
         self.struck: dict[str, date] = {}
         self.fixed: dict[date, Any] = {}
         self.swept = True
+        self.paused: set[int] = set()
 
     def teardown(self) -> None:
         transaction.set_rollback(True)
@@ -149,6 +150,7 @@ class Life(RuleBasedStateMachine):
         if reader and reader.status == Subscriber.Status.PAUSED:
             reader.resume()
         elif reader:
+            self.paused.add(reader.pk)
             reader.pause(clock.local_date(self.now, reader.zone) + days * ONE_DAY, self.now)
 
     @rule(number=which, zone=zones)
@@ -201,8 +203,12 @@ class Life(RuleBasedStateMachine):
         first = clock.local_date(self.now, "Europe/Paris") + ahead * ONE_DAY
         Break.objects.create(publication=self.publication, kind=kind, first=first, last=first + days * ONE_DAY)
 
-    @rule(hour=st.sampled_from([time(0), time(2, 30), time(7), time(20)]))
-    def change_hour(self, hour: time) -> None:
+    @rule(hour=st.sampled_from([time(0), time(2, 30), time(7), time(20)]), strikes=st.booleans())
+    def change_hour(self, hour: time, strikes: bool) -> None:
+        """Promise another hour; what was due before is planned first, unless the planner fails."""
+        if strikes:
+            planning.strike(self.publication.clocks.all(), self.now)
+            self.look_at_plans()
         self.publication.hour = hour
         self.publication.save(update_fields=["hour"])
         Clock.objects.reset(self.publication, self.now)
@@ -293,8 +299,13 @@ class Life(RuleBasedStateMachine):
     def look_at_plans(self) -> None:
         """Ask of each date that has just been planned whether everyone has what they are owed (I2, I3, I12, I13)."""
         for struck in invariants.last_struck(Publication.objects.get(pk=self.publication.pk)):
-            if self.struck.get(struck.zone) != struck.date:
+            known = self.struck.get(struck.zone)
+            if known != struck.date:
                 self.struck[struck.zone] = struck.date
+                # Whoever paused meanwhile was not there for each date between.
+                among = Q(invariants.has_row(known)) & ~Q(pk__in=self.paused) if known else Q()
+                for passed in invariants.between(known, struck) if known else []:
+                    hold(invariants.none_forgotten(passed, among))
                 hold(invariants.none_forgotten(struck), invariants.as_the_cascade_says(struck))
 
     @invariant()

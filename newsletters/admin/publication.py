@@ -1,15 +1,17 @@
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.forms.models import BaseInlineFormSet
+from django.forms.models import BaseInlineFormSet, BaseModelFormSet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from newsletters import pace
+from newsletters import pace, planning
 from newsletters import reserve as results
 from newsletters.admin.base import LedgerAdmin, RoomAdmin
 from newsletters.models import Clock, Entry, Heartbeat, Issue, Member, Publication, Relay, Series
@@ -35,10 +37,14 @@ class PublicationAdmin(RoomAdmin):
     ]
 
     def save_model(self, request: HttpRequest, obj: Publication, form: Any, change: bool) -> None:
+        anew = change and bool(PROMISE & set(form.changed_data))
+        if anew:
+            # What an outage has left was promised as it stood until now.
+            planning.strike(obj.clocks.all(), timezone.now())
         super().save_model(request, obj, form, change)
         if not change and request.user.is_authenticated:
             Member.objects.create(publication=obj, user=request.user)
-        if change and PROMISE & set(form.changed_data):
+        if anew:
             Clock.objects.reset(obj, timezone.now())
             pace.fit(obj.subscribers.all(), obj.weekdays)
 
@@ -62,6 +68,21 @@ class EntryForm(forms.ModelForm):  # type: ignore[type-arg]
         return self.instance.rank or 0 if rank is None else rank
 
 
+def refuse_same_dates(forms: Iterable[Any]) -> None:
+    """Raise ValidationError where two entries that are saved together are pinned to one date."""
+    changed = [form for form in forms if "pinned_date" in form.changed_data and not form.cleaned_data.get("DELETE")]
+    pins = Counter((form.instance.series_id, form.cleaned_data["pinned_date"]) for form in changed)
+    if any(day and count > 1 for (_series, day), count in pins.items()):
+        raise ValidationError(_("Two issues are pinned to the same day. Choose another day for one of them."))
+
+
+class EntryListFormSet(BaseModelFormSet):  # type: ignore[type-arg]
+    def clean(self) -> None:
+        super().clean()
+        if not any(self.errors):
+            refuse_same_dates(self.forms)
+
+
 class EntryFormSet(BaseInlineFormSet):  # type: ignore[type-arg]
     """The entries of a series, looked at together: a sequence that new readers start with is never left empty."""
 
@@ -69,6 +90,7 @@ class EntryFormSet(BaseInlineFormSet):  # type: ignore[type-arg]
         super().clean()
         if any(self.errors):
             return
+        refuse_same_dates(self.forms)
         staying = [form.instance for form in self.forms if not form.cleaned_data.get("DELETE")]
         queued = any(entry.issue_id and entry.issue.state == Issue.State.QUEUED for entry in staying)
         if self.instance.pk and self.instance.welcome and not queued:
@@ -151,6 +173,9 @@ class EntryAdmin(RoomAdmin):
     ordering = ["series", "rank", "pk"]
     form = EntryForm
     actions = ["earlier", "later"]
+
+    def get_changelist_formset(self, request: HttpRequest, **options: Any) -> Any:
+        return super().get_changelist_formset(request, formset=EntryListFormSet, **options)
 
     @admin.display(description=_("state"))
     def state(self, entry: Entry) -> str:

@@ -31,11 +31,12 @@ class ClockManager(models.Manager["Clock"]):
     def reset(self, publication: Publication, now: datetime) -> None:
         """Set every clock of a publication anew, after its promise changed.
 
-        No date is struck twice and none is lost: where today's new hour has passed already, today is struck at once.
+        No date is struck twice and none is lost: where today's new hour has passed already, today is struck at once,
+        and so is each date before it that an outage has left.
         """
         self.ensure(publication, publication.zone, now)
         for row in self.filter(publication=publication):
-            first = clock.local_date(now, row.zone)
+            first = min(clock.local_date(now, row.zone), row.next_date)
             if row.last_date:
                 first = max(first, row.last_date + clock.ONE_DAY)
             row.aim(*publication.promise_from(first, row.zone))
@@ -116,11 +117,38 @@ class Break(models.Model):
     def _check_told(self) -> None:
         known = Break.objects.filter(pk=self.pk, kind=self.kind).first()
         today = clock.local_date(timezone.now(), self.publication.zone)
-        if self.first <= today and (known is None or known.first != self.first):
-            raise ValidationError({"first": _("Readers are told the day before. Begin this break tomorrow or later.")})
+        if known is None or known.first != self.first:
+            if self.first <= today:
+                text = _("Readers are told the day before. Begin this break tomorrow or later.")
+                raise ValidationError({"first": text})
+            if self._told_too_late():
+                text = _("Some readers can no longer be told ahead. Begin later, or cover these days from the reserve.")
+                raise ValidationError({"first": text})
         if known and known.announced_at and not known.first <= self.first <= self.last <= known.last:
             text = _("Readers were told of other dates. Add another break for the days that are to be silent as well.")
             raise ValidationError({"last" if self.first >= known.first else "first": text})
+
+    def _told_too_late(self) -> bool:
+        zones, now = self.publication.clocks.values_list("zone", flat=True), timezone.now()
+        late = [zone for zone in zones if self.told_on(zone, now) >= self.first]
+        return self.publication.subscribers.filter(status="active", zone__in=late).exists()
+
+    @property
+    def eve(self) -> date:
+        """The last promised date before this break, at most a week before it."""
+        kind, since = self.Kind.SILENCE, self.first - A_WEEK
+        silences = list(self.publication.breaks.filter(kind=kind, last__gte=since).exclude(pk=self.pk))
+        for back in range(1, 8):
+            day = self.first - timedelta(days=back)
+            quiet = any(rest.first <= day <= rest.last for rest in silences)
+            if str(day.isoweekday()) in self.publication.promise_on(day).weekdays and not quiet:
+                return day
+        return self.first - clock.ONE_DAY
+
+    def told_on(self, zone: str, now: datetime) -> date:
+        """Return the local date on which readers are told who are told now: the eve, or the next promised date."""
+        _due_at, late_until = self.publication.window(self.eve, zone)
+        return self.eve if late_until > now else self.publication.next_promise(now, zone)[0]
 
     @classmethod
     def on(cls, publication: Publication, day: date) -> str:

@@ -190,6 +190,11 @@ class Entry(models.Model):
             raise ValidationError({"pinned_date": _("That day’s issue is fixed already. Choose a later date.")})
         if str(self.pinned_date.isoweekday()) not in publication.promise_on(self.pinned_date).weekdays:
             raise ValidationError({"pinned_date": _("Nothing is promised on that weekday. Choose a promised day.")})
+        if publication.breaks.filter(first__lte=self.pinned_date, last__gte=self.pinned_date).exists():
+            raise ValidationError({"pinned_date": _("The queue rests on that day. Choose one outside the break.")})
+        others = Entry.objects.filter(series=self.series.pk, pinned_date=self.pinned_date).exclude(pk=self.pk)
+        if others.exists():
+            raise ValidationError({"pinned_date": _("Another issue is pinned to that day. Choose another day.")})
 
 
 def _behind(entry: Entry) -> Q:
