@@ -32,8 +32,15 @@ def test_five_complaints_stop_a_publication(sent: Send, publication: Publication
     alarm = Alarm.objects.get(cause="stop_complaints")
     assert "5" in alarm.text
     assert "stuck --go-on pas" in alarm.text
-    welcome = {"language": "fr", "subscriber": readers[9], "now": MONDAY + ONE_DAY}
-    letters.write(publication, Letter.Kind.WELCOME, readers[9].address, "1", **welcome)
+    letters.write(
+        publication,
+        Letter.Kind.WELCOME,
+        readers[9].address,
+        "1",
+        language="fr",
+        subscriber=readers[9],
+        now=MONDAY + ONE_DAY,
+    )
     send_day(1)
     assert set(Delivery.objects.filter(local_date=MONDAY.date() + ONE_DAY).values_list("state", flat=True)) == {
         "planned"
