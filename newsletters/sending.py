@@ -84,11 +84,11 @@ class Loop:
 
     def begin(self) -> None:
         """Take up whatever is due by now, for as long as a drain may take."""
-        self.begun = self.reported = time.monotonic()
-        self.deadline = self.begun + self.seconds
         self.senders += self.open_ways({sender.supply.relay.pk for sender in self.senders if not sender.dead})
         for sender in self.senders:
             sender.dry = sender.dead
+        self.begun = self.reported = time.monotonic()
+        self.deadline = self.begun + self.seconds
 
     def turn(self, more: bool, patience: float = SETTLED_WITHIN) -> None:
         """Feed and hear all, and wait only for whoever was heard last: nobody waits for a relay that has no news."""
