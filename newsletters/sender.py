@@ -30,7 +30,7 @@ QUIET = 0.005
 # The longest that a reply waits for its commit, and an idle loop for news
 SETTLED_WITHIN = 1.0
 # For so long a stop waits for the replies to what has been handed off; Celery's own end takes some seconds more.
-LAST_REPLIES = 6.0
+LAST_REPLIES = 4.0
 
 
 class Sender:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import django
 import pytest
 from django.conf import settings as django_settings
 from django.db import connection
+from django.utils import translation
 
 # A file, as in real life: a database in memory knows no second writer.
 django_settings.DATABASES["default"].setdefault("TEST", {})
@@ -66,6 +67,13 @@ def data_dir(settings: Any, tmp_path: Path) -> Path:
     settings.DATA_DIR = tmp_path
     settings.MEDIA_ROOT = tmp_path / "media"
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def source_language() -> Iterator[None]:
+    """Forget the language of the last request, which stays behind in its thread."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture

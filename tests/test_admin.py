@@ -197,7 +197,7 @@ def test_with_fewer_days_digests_move_to_one_that_is_promised(
 
     sunday.refresh_from_db()
     weekend.refresh_from_db()
-    assert (sunday.digest_on, weekend.weekdays) == (1, "")
+    assert (sunday.digest_on, weekend.weekdays) == (1, "45")
 
 
 @pytest.mark.parametrize(
