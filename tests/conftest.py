@@ -49,10 +49,17 @@ Reader = Callable[..., Subscriber]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    other = "sqlite" if connection.vendor == "postgresql" else "postgresql"
-    left_out = [item for item in items if item.get_closest_marker(other)]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
+    config.hook.pytest_deselected(items=[item for item in items if not belongs(item)])
+    items[:] = filter(belongs, items)
+
+
+def belongs(item: pytest.Item) -> bool:
+    """Tell whether a test is for this database: what asks none, or has servers of its own, runs beside SQLite alone."""
+    if item.get_closest_marker("sqlite" if connection.vendor == "postgresql" else "postgresql"):
+        return False
+    asks = {"db", "transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))
+    marked = item.get_closest_marker("django_db") or item.get_closest_marker("postgresql")
+    return connection.vendor == "sqlite" or bool(asks or marked)
 
 
 def pytest_unconfigure() -> None:
