@@ -144,7 +144,7 @@ def test_a_stop_waits_for_an_answer_that_comes(planned: Any, open_provider: Open
     planned("Nadia", "Ali")
 
     def slow(call: Call) -> Any:
-        time.sleep(4.5)
+        time.sleep(2)
         return provider.yes(call)
 
     provider.replies = [slow]
