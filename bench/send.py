@@ -136,9 +136,9 @@ class Bench:
             worker.tell("go")
         reports = [worker.report() for worker in workers]
         seconds = time.perf_counter() - started
-        states = dict(
-            query("SELECT state, count(*) FROM newsletters_delivery WHERE local_date = %s GROUP BY 1", self.day)
-        )
+        counted = """
+            SELECT state, count(*) FROM newsletters_delivery WHERE local_date = %s AND publication_id = %s GROUP BY 1"""
+        states = dict(query(counted, self.day, self.publication))
         if states != {"sent": self.readers}:
             sys.exit(f"Not all were sent: {states}")
         peak, idle = (max(report[name] for report in reports) for name in ("peak", "idle"))
