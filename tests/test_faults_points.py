@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import resource
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import UTC, datetime
 from multiprocessing.context import ForkProcess
 from pathlib import Path
@@ -19,32 +19,22 @@ from newsletters.models.outgoing import State
 from newsletters.transports import Line, Message, Outcome, connect, line
 from tests.servers import MailServer
 from tests.test_sending import MONDAY, mail_url, planned  # noqa: F401
+from tests.through import Through
 
 pytestmark = pytest.mark.django_db(transaction=True)
 FORK = multiprocessing.get_context("fork")
 
 
-class Deadly:
+class Deadly(Through):
     """A line at one point of which the process ends as by kill -9."""
 
     def __init__(self, way: Line, point: str) -> None:
-        self.way, self.point = way, point
+        super().__init__(way)
+        self.point = point
 
     def at(self, point: str, happens: bool = True) -> None:
         if happens and point == self.point:
             os.kill(os.getpid(), signal.SIGKILL)
-
-    @property
-    def group(self) -> int:
-        return self.way.group
-
-    @property
-    def room(self) -> int:
-        return self.way.room
-
-    @property
-    def staged(self) -> Collection[Any]:
-        return self.way.staged
 
     def stage(self, message: Message) -> None:
         self.at("after the lease")
@@ -60,12 +50,6 @@ class Deadly:
         self.at("after the hand-off", bool(passed))
         self.way.hand_off(passed, dropped)
         self.at("after the dot", bool(passed))
-
-    def recall(self) -> None:
-        self.way.recall()
-
-    def close(self) -> None:
-        self.way.close()
 
 
 def begun(act: Callable[[], object]) -> ForkProcess:

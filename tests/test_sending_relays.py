@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -11,47 +11,25 @@ import pytest
 from newsletters import letters, sending
 from newsletters.models import Delivery, Letter, Publication, Relay
 from newsletters.models.outgoing import State
-from newsletters.transports import Line, Message, Outcome, connect, line
+from newsletters.transports import Line, Outcome, connect, line
 from tests.conftest import Reader
 from tests.servers import MailServer, WireServer
 from tests.test_sending import MONDAY, SUNDAY, mail_url, planned  # noqa: F401
+from tests.through import Through
 
 Start = Callable[..., WireServer]
 
 
-class Watched:
+class Watched(Through):
     """A line that notes how long it was waited for."""
 
     def __init__(self, way: Line) -> None:
-        self.way, self.waits = way, list[float]()
-
-    @property
-    def group(self) -> int:
-        return self.way.group
-
-    @property
-    def room(self) -> int:
-        return self.way.room
-
-    @property
-    def staged(self) -> Collection[Any]:
-        return self.way.staged
-
-    def stage(self, message: Message) -> None:
-        self.way.stage(message)
+        super().__init__(way)
+        self.waits: list[float] = []
 
     def poll(self, seconds: float) -> dict[Any, Outcome]:
         self.waits.append(seconds)
-        return self.way.poll(seconds)
-
-    def hand_off(self, passed: set[Any], dropped: set[Any]) -> None:
-        self.way.hand_off(passed, dropped)
-
-    def recall(self) -> None:
-        self.way.recall()
-
-    def close(self) -> None:
-        self.way.close()
+        return super().poll(seconds)
 
 
 def another(server: Any, **columns: Any) -> Relay:
