@@ -217,6 +217,8 @@ def test_whoever_falls_asleep_in_a_lease_keeps_nobody_waiting(
 ) -> None:
     planned(5)
     sleeper = begun(fall_asleep_in_a_lease)
+    _pid, status = os.waitpid(sleeper.pid or 0, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
 
     wait_until(lambda: sending.drain(lambda: MONDAY) == {"sent": 5})
     sleeper.kill()

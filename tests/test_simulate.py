@@ -1,6 +1,7 @@
 """A simulation ends well where every rule holds, and names the rule that does not."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime, time, timedelta
 from io import StringIO
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.db.models.signals import post_migrate
 
 from newsletters.models import Delivery, Publication
 from newsletters.simulation.faults import CHANCES
+from newsletters.simulation.run import FIRST, Simulation
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -153,6 +155,32 @@ def test_a_fault_that_never_landed_fails_the_run(db: None) -> None:
 
     assert code == 1
     assert "This fault never landed: beat down for days." in said
+
+
+def sleep_until(moment: datetime, simulation: Simulation) -> None:
+    simulation.world.change_hour(simulation.now)
+    simulation.asleep = moment
+
+
+def edit_at(moment: datetime, simulation: Simulation) -> None:
+    simulation.at(moment, simulation.world.change_hour)
+
+
+@pytest.mark.parametrize("late", [sleep_until, edit_at])
+def test_a_clock_that_the_last_beat_of_a_day_strikes_breaks_no_rule(
+    late: Callable[[datetime, Simulation], None], db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("newsletters.simulation.world.HOURS", [time(0, 30)])
+    simulation = Simulation(days=1, subscribers=2, zones=1, seed=1, wanted=False)
+    midnight = simulation.start + timedelta(days=1)
+    simulation.live(until=midnight - timedelta(hours=3))
+
+    late(midnight - timedelta(seconds=10), simulation)
+    simulation.live(until=midnight)
+    simulation.look_around(FIRST)
+
+    assert not simulation.broken
+    assert Delivery.objects.filter(local_date=FIRST + timedelta(days=1), state="sent").count() == 2
 
 
 @pytest.mark.parametrize("option", ["--days", "--subscribers", "--zones"])

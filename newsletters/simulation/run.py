@@ -91,19 +91,18 @@ class Simulation:
         self.finish()
 
     def live(self, until: datetime) -> None:
-        """Let time pass: acts and beats in their order."""
+        """Let time pass: acts and beats in their order. A beat at the end itself is the last one."""
         while True:
-            act = self.agenda[0][0] if self.agenda else until
             beat = self.next_beat()
-            if min(act, beat) >= until:
-                self.now = until
-                return
-            if act <= beat:
+            if self.agenda and self.agenda[0][0] <= min(beat, until):
                 self.now, _, do = heapq.heappop(self.agenda)
                 do(self.clock())
-            else:
+            elif beat <= until:
                 self.now = beat
                 self.beat()
+            else:
+                self.now = until
+                return
 
     def next_beat(self) -> datetime:
         """Return when a beat comes that has something to do."""
