@@ -57,7 +57,9 @@ def standing(publication: Publication, since: date, now: datetime) -> Iterator[s
     asked = cascade.values(publication.pk, since, now, None) | {"since": since.isoformat()}
     yield from (f"I3 {reader} had a text of {day} before" for reader, day in cascade.fetch(TWICE, asked))
     wanted = Subscriber.objects.mailable().filter(pk=OuterRef("subscriber_id"))
-    yield from told("I4 waits for a reader who is not active", rows.filter(~Exists(wanted), slot=0, state__in=OPEN))
+    # What is past its end goes to nobody; it waits for a sweep alone.
+    waiting = rows.filter(slot=0, state__in=OPEN, late_until__gt=now)
+    yield from told("I4 waits for a reader who is not active", waiting.filter(~Exists(wanted)))
     yield from told("I5 ended without a reason", rows.filter(state__in=REASONED, reason=""))
     yield from told("I5 sent without a hand-off", rows.filter(state__in=HAD, handoff_at=None))
     yield from told("I5 waits past its end", rows.filter(state__in=(State.PLANNED, State.RETRY), late_until__lte=now))

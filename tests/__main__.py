@@ -45,7 +45,8 @@ def stop(number: int, frame: FrameType | None) -> None:
 def run(name: str, database_url: str, report: Path, arguments: list[str]) -> int:
     print(f"\n=== {name} ===", flush=True)
     started = time.monotonic()
-    command = [sys.executable, "-m", "pytest", f"--junitxml={report}", "-q", "-n", "2", *arguments]
+    # A third process works while two wait for a server or a clock.
+    command = [sys.executable, "-m", "pytest", f"--junitxml={report}", "-q", "-n", "3", *arguments]
     environment = os.environ | {"DATABASE_URL": database_url}
     code = subprocess.run(
         command, cwd=ROOT, env=environment, preexec_fn=die_with_parent, stdin=subprocess.DEVNULL, check=False

@@ -185,6 +185,7 @@ def seen(page: Page, size: tuple[int, int]) -> list[str]:
     return flaws(page)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_is_fit_to_be_read(
     state: str, entered: Any, live_server: LiveServer, publication: Publication, reader: Reader, browser: Browser

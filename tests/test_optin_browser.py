@@ -45,6 +45,7 @@ def flaws(page: Page) -> list[str]:
     return found
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_visitor_comes_in(site: str, browser: Browser, scheme: Any) -> None:
     context = browser.new_context(color_scheme=scheme, timezone_id="Asia/Tokyo", locale="fr-FR")
@@ -88,6 +89,7 @@ def test_a_visitor_comes_in(site: str, browser: Browser, scheme: Any) -> None:
     context.close()
 
 
+@pytest.mark.sqlite
 def test_it_works_without_scripts(site: str, browser: Browser) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -124,6 +126,7 @@ def blog(site: str) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.sqlite
 def test_it_works_in_another_sites_frame(site: str, blog: str, browser: Browser) -> None:
     context = browser.new_context()
     page = context.new_page()

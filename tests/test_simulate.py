@@ -141,6 +141,7 @@ def test_it_names_the_rule_that_is_broken(rule: str, plant: Callable[[str, str, 
     assert rule in said
 
 
+@pytest.mark.sqlite
 def test_a_year_is_told_month_by_month(db: None) -> None:
     code, said = simulate("--days", "63", "--subscribers", "1", "--zones", "1", "--seed", "1")
 
@@ -150,6 +151,7 @@ def test_a_year_is_told_month_by_month(db: None) -> None:
     assert "63 days of the ledger compared with a recount of their rows" in said
 
 
+@pytest.mark.sqlite
 def test_a_fault_that_never_landed_fails_the_run(db: None) -> None:
     code, said = simulate("--days", "1", "--subscribers", "1", "--zones", "1", "--seed", "1", "--faults")
 

@@ -107,6 +107,7 @@ def test_the_story_in_a_browser(site: str, browser: Browser, look: Look) -> None
     assert Subscriber.objects.get().status == "unsubscribed"
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_the_pages_without_scrolling_sideways(
     site: str, browser: Browser, look: Look, scheme: str
