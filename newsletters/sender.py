@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # How many rows are leased at once: what takes about a second, so that no letter waits long behind a daily send.
 LEAST, MOST = 20, 400
+# So many messages are made before the line is heard again.
+PORTION = 4
 FIRST_RETRY = timedelta(minutes=1)
 LONGEST_RETRY = timedelta(minutes=30)
 # With no news for so long, whatever is there is committed, in seconds.
@@ -91,9 +93,9 @@ class Sender:
     def step(self, more: bool, patience: float) -> None:
         """Feed the line, hear its news, commit what is worth it. With `more`, new rows may be leased."""
         try:
-            self.feed(more and not self.dead)
-            patience = 0 if self.under_way else patience
-            news = self.listen(patience)
+            fed = self.feed(more and not self.dead)
+            patience = 0 if fed or self.under_way else patience
+            news = self.listen(patience) or fed
             quiet = not news and (patience > 0 or time.monotonic() - self.stirred_at >= QUIET)
         except Unreachable as error:
             self.give_up(error)
@@ -107,13 +109,18 @@ class Sender:
 
     # To the line
 
-    def feed(self, more: bool) -> None:
-        """Give the line as much as it takes. The next rows are leased while the last ones are on the wire."""
-        while self.line.room > 0:
+    def feed(self, more: bool) -> bool:
+        """Give the line a few messages, and return whether it may take more at once.
+
+        The next rows are leased while the last ones are on the wire.
+        """
+        for _ in range(PORTION):
+            if self.line.room <= 0:
+                return False
             made = next(self.made, None)
             if made is None:
                 if not more or self.dry or not self.lease_more():
-                    return
+                    return False
                 continue
             row, message, revision, trouble = made
             if trouble or message is None:
@@ -121,6 +128,7 @@ class Sender:
             elif row.pk in self.leased:
                 self.revisions[row.pk] = revision
                 self.line.stage(message)
+        return True
 
     def lease_more(self) -> bool:
         now = time.monotonic()
