@@ -22,8 +22,8 @@ NOTICED = timedelta(seconds=10)
 
 INSTEAD = f"""
     UPDATE newsletters_delivery
-    SET issue_id = %(other)s, entry_id = NULL, revision_id = NULL, state = 'planned', try_at = %(now)s, attempts = 0,
-        reply = '', owner = NULL, leased_until = NULL
+    SET issue_id = %(other)s, entry_id = NULL, revision_id = NULL, state = 'planned', attempts = 0,
+        try_at = CASE WHEN due_at > %(now)s THEN due_at ELSE %(now)s END, reply = '', owner = NULL, leased_until = NULL
     WHERE issue_id = %(issue)s AND state IN ('planned', 'leased', 'retry') AND subscriber_id NOT IN (
         SELECT reader.id FROM newsletters_subscriber reader
         JOIN newsletters_delivery waits ON waits.subscriber_id = reader.id

@@ -83,7 +83,9 @@ def again(rows: Iterable[Row], now: datetime) -> State:
     end = State.FAILED
     for row in rows:
         fresh = mine(row).filter(late_until__gt=now)
-        if fresh.update(state=State.PLANNED, try_at=now, owner=None, leased_until=None, settled_at=None):
+        # A clock that was ahead may have sent it before its hour.
+        at = max(now, row.due_at)
+        if fresh.update(state=State.PLANNED, try_at=at, owner=None, leased_until=None, settled_at=None):
             end = State.PLANNED
         else:
             mine(row).update(state=State.FAILED, reason="lost", settled_at=now, leased_until=None)

@@ -169,6 +169,19 @@ def test_what_goes_again_arrives_under_the_same_name(doubtful: Any, smtp: MailSe
     assert {str(mail["Message-ID"]) for mail in smtp.messages} == names
 
 
+def test_what_a_clock_ahead_had_sent_too_early_goes_again_at_its_hour(
+    doubtful: Any, smtp: MailServer, settings: Any
+) -> None:
+    settings.MAIL_URL = smtp.url
+    hour = NOON + timedelta(hours=1)
+    Delivery.objects.update(due_at=hour)
+
+    command("--again")
+
+    assert sending.drain(lambda: NOON) == {}
+    assert sending.drain(lambda: hour) == {"sent": 3}
+
+
 def test_nothing_goes_again_when_its_day_is_over(doubtful: Any) -> None:
     Delivery.objects.update(late_until=NOON)
 
