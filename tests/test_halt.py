@@ -224,6 +224,19 @@ def test_those_without_it_get_the_other_one(planned: Any, smtp: MailServer, publ
     assert not list(invariants.standing(publication, MONDAY.date(), MONDAY))
 
 
+def test_what_a_clock_ahead_had_planned_waits_for_its_hour_with_the_other_one_too(
+    planned: Any, smtp: MailServer, publication: Publication
+) -> None:
+    issue, hour = planned(2), MONDAY + timedelta(hours=1)
+    Delivery.objects.update(due_at=hour, try_at=hour)
+    other = make_issue(publication, "remplaçant", state=Issue.State.DRAFT)
+
+    halt.instead(halt.stop(issue, MONDAY), other, MONDAY)
+
+    assert drain(hour - timedelta(seconds=1)) == {}
+    assert drain(hour) == {"sent": 2}
+
+
 def test_whoever_had_the_other_one_is_not_given_it_again(
     planned: Any, smtp: MailServer, publication: Publication
 ) -> None:
