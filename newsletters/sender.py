@@ -1,36 +1,28 @@
-"""One relay's loop: what is staged is handed off in groups, and each hand-off settles the group before it.
-
-While the database commits one group, the next one is made and brought to the server.
-"""
+"""One relay's loop: what is staged is handed off in groups, and each hand-off settles the group before it."""
 
 import logging
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from newsletters import bounces, walks
-from newsletters.beside import Beside
 from newsletters.claims import Claim, End
 from newsletters.copies import Made, compose
 from newsletters.models import Delivery, Letter
 from newsletters.models.outgoing import HAD, LEASE, OutgoingQuerySet, State
 from newsletters.supply import Supply
-from newsletters.transports import InTurn, Line, Outcome, Unreachable
+from newsletters.transports import Line, Outcome, Unreachable
 
 log = logging.getLogger(__name__)
 
 # How many rows are leased at once: what takes about a second, so that no letter waits long behind a daily send.
 LEAST, MOST = 20, 400
-# So many messages are made before the line is heard again.
-PORTION = 4
 FIRST_RETRY = timedelta(minutes=1)
 LONGEST_RETRY = timedelta(minutes=30)
 # With no news for so long, whatever is there is committed, in seconds.
@@ -41,27 +33,11 @@ SETTLED_WITHIN = 1.0
 LAST_REPLIES = 4.0
 
 
-@dataclass
-class Commit:
-    """The hand-off of `keys` that also settles what has `ended`; `passed` comes from beside, where it is made there."""
-
-    keys: list[Any]
-    ended: list[tuple[Any, Outcome]]
-    now: datetime
-    passed: "Future[set[Any]] | None" = None
-
-    @property
-    def over(self) -> bool:
-        return self.passed is None or self.passed.done()
-
-
 class Sender:
     """Rows of one relay between their lease and their end."""
 
     def __init__(self, line: Line, supply: Supply, clock: Callable[[], datetime]) -> None:
         self.line, self.supply, self.owner, self.clock = line, supply, supply.owner, clock
-        self.beside = Beside()
-        self.under_way: Commit | None = None
         self.size = LEAST
         self.made: Iterator[Made] = iter(())
         self.leased_at = self.stirred_at = time.monotonic()
@@ -78,12 +54,6 @@ class Sender:
     def busy(self) -> bool:
         return bool(self.leased or self.out or self.ended)
 
-    @property
-    def ready(self) -> list[Any]:
-        """What is staged and not being handed off yet."""
-        handed = self.under_way.keys if self.under_way else ()
-        return [key for key in self.line.staged if key not in handed]
-
     def rested(self) -> float | None:
         """Look again what may be leased; return the seconds after which that is worth while, None where it is not."""
         pause = None if self.dead else self.supply.opens_in()
@@ -93,34 +63,24 @@ class Sender:
     def step(self, more: bool, patience: float) -> None:
         """Feed the line, hear its news, commit what is worth it. With `more`, new rows may be leased."""
         try:
-            fed = self.feed(more and not self.dead)
-            patience = 0 if fed or self.under_way else patience
-            news = self.listen(patience) or fed
-            quiet = not news and (patience > 0 or time.monotonic() - self.stirred_at >= QUIET)
+            self.feed(more and not self.dead)
+            quiet = not self.listen(patience) and (patience > 0 or time.monotonic() - self.stirred_at >= QUIET)
         except Unreachable as error:
             self.give_up(error)
-            news, quiet = False, True
-        if not news or (self.under_way and self.under_way.over):
-            self.end_commit()
-        ready = self.ready
+            quiet = True
         overdue = self.ended and time.monotonic() - self.ended_at >= SETTLED_WITHIN
-        if overdue or len(ready) >= self.line.group or (quiet and (ready or self.ended)):
+        if overdue or len(self.line.staged) >= self.line.group or (quiet and (self.line.staged or self.ended)):
             self.commit()
 
     # To the line
 
-    def feed(self, more: bool) -> bool:
-        """Give the line a few messages, and return whether it may take more at once.
-
-        The next rows are leased while the last ones are on the wire.
-        """
-        for _ in range(PORTION):
-            if self.line.room <= 0:
-                return False
+    def feed(self, more: bool) -> None:
+        """Give the line as much as it takes. The next rows are leased while the last ones are on the wire."""
+        while self.line.room > 0:
             made = next(self.made, None)
             if made is None:
                 if not more or self.dry or not self.lease_more():
-                    return False
+                    return
                 continue
             row, message, revision, trouble = made
             if trouble or message is None:
@@ -128,7 +88,6 @@ class Sender:
             elif row.pk in self.leased:
                 self.revisions[row.pk] = revision
                 self.line.stage(message)
-        return True
 
     def lease_more(self) -> bool:
         now = time.monotonic()
@@ -187,45 +146,23 @@ class Sender:
     # To the database
 
     def commit(self) -> None:
-        """Hand off what is staged and settle what has ended, in one commit."""
-        self.end_commit()
-        known = Commit(list(self.line.staged), self.ended, self.clock())
-        self.ended, self.under_way = [], known
-        # SQLite has one writer, and what an open transaction has written no other session sees.
-        shared = connection.vendor == "sqlite" or connection.in_atomic_block
-        if shared or isinstance(self.line, InTurn) or len(self.leased) <= len(known.keys):
-            self.end_commit()
-        else:
-            known.passed = self.beside.begin(lambda: self.write(known.keys, known.ended, known.now))
-
-    def end_commit(self) -> None:
-        """Wait until what was begun is committed; then let the last bytes go."""
-        if self.under_way is None:
-            return
-        known, self.under_way = self.under_way, None
+        """Hand off what is staged and settle what has ended, in one commit; then let the last bytes go."""
+        keys, ended, now = list(self.line.staged), self.ended, self.clock()
         try:
-            passed = known.passed.result() if known.passed else self.write(known.keys, known.ended, known.now)
+            passed = self.write(keys, ended, now)
         except (OperationalError, InterfaceError) as error:
             log.warning("The database went away: %s", error)
-            self.rescue(known.keys, known.ended, known.now)
+            self.rescue(keys, ended, now)
             passed = set()
-        self.forget(known.ended)
+        self.forget(ended)
         self.out |= {key: self.leased.pop(key) for key in passed}
-        dropped = set(known.keys) - passed
+        dropped = set(keys) - passed
         self.supply.ended(dict.fromkeys(dropped, Outcome(State.PLANNED)))
-        for key in known.keys:
+        for key in keys:
             self.leased.pop(key, None)
             self.revisions.pop(key, None)
-        self.let_go(passed, dropped)
-
-    def let_go(self, passed: set[Any], dropped: set[Any]) -> None:
-        """Let the last bytes go, but for those whose connection broke meanwhile: these are tried again."""
-        broken = passed - set(self.line.staged)
-        self.line.hand_off(passed - broken, dropped | broken)
-        ended = {row.pk for row, _outcome in self.ended}
-        for key in broken - ended:
-            self.end(self.out[key], Outcome(State.RETRY, "", "The connection broke before the last byte."))
-        self.staged = len(self.line.staged)
+        self.staged = 0
+        self.line.hand_off(passed, dropped)
 
     def write(self, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime) -> set[Any]:
         """Commit; return the keys that passed."""
@@ -294,13 +231,13 @@ class Sender:
             self.revisions.pop(row.pk, None)
             self.done[outcome.state] += 1
         self.supply.ended({row.pk: outcome for row, outcome in ended})
+        self.ended = []
 
     # The end
 
     def give_up(self, error: Unreachable) -> None:
         """Leave what has not been handed off to another relay, or to a later try; this one rests."""
         log.warning("The mail server cannot be reached: %s", error)
-        self.end_commit()
         outcome = self.supply.unreachable(error)
         self.dead, self.made = True, iter(())
         self.line.recall()
@@ -311,7 +248,6 @@ class Sender:
 
     def recall(self) -> None:
         """Give back whatever has not been handed off."""
-        self.end_commit()
         self.dead, self.made = True, iter(())
         self.line.recall()
         ended = {row.pk for row, _outcome in self.ended}
@@ -328,16 +264,11 @@ class Sender:
 
     def conclude(self) -> None:
         """Write down that nobody knows what became of that which was not answered in time."""
-        self.end_commit()
         ended = {row.pk for row, _outcome in self.ended}
         for row in [row for key, row in self.out.items() if key not in ended]:
             self.end(row, Outcome(State.UNCERTAIN, "no reply", "Stopped before the server answered."))
         if self.ended:
             self.commit()
-            self.end_commit()
-
-    def close(self) -> None:
-        self.beside.close()
 
 
 def lanes() -> Iterator[tuple[OutgoingQuerySet, type]]:

@@ -144,7 +144,7 @@ def _senders(
             for relay in allowances.free(route, now):
                 if relay.pk not in known:
                     way = stack.enter_context(closing(line(way_out(relay.url))))
-                    yield stack.enter_context(closing(Sender(way, Supply(route, relay, lanes, clock), clock)))
+                    yield Sender(way, Supply(route, relay, lanes, clock), clock)
 
 
 def waiting(now: datetime) -> bool:

@@ -117,14 +117,12 @@ class WireServer:
 
     `offers` are the lines of its EHLO; without any it knows only HELO. `replies` answers by verb ("CONNECT", "MAIL",
     "DATA", "dot" ...) or by a piece of the command; a list is answered one by one, its last word for good. An empty
-    reply hangs up, None says nothing at all. `wait` delays replies, in seconds; after `tired` seconds without a dot it
-    hangs up.
+    reply hangs up, None says nothing at all. `wait` delays replies, in seconds.
     """
 
     offers: list[str] = field(default_factory=lambda: ["PIPELINING"])
     replies: dict[str, Any] = field(default_factory=dict)
     wait: dict[str, float] = field(default_factory=dict)
-    tired: float | None = None
     tls: ssl.SSLContext | None = None
     implicit: bool = False
     chunks: list[list[bytes]] = field(default_factory=list)
@@ -207,9 +205,7 @@ class Conversation:
         if verb == "STARTTLS":
             self._secure()
         if verb == "DATA" and (reply or "").startswith("354"):
-            self.sock.settimeout(self.server.tired)
             text = self.until(b"\r\n.\r\n", before=b"\r\n")
-            self.sock.settimeout(None)
             reply = self.server.answer("dot")
             if (reply or "").startswith("250"):
                 self.server.texts.append(text + b"\r\n")

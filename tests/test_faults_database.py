@@ -6,10 +6,8 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from django.test import Client
 from newsletters import sending
 from newsletters.models import Delivery
 from newsletters.models.outgoing import State
-from newsletters.transports import Message, Outcome, connect, line
+from newsletters.transports import Message, connect, line
 from tests.processes import wait_until
-from tests.servers import MailServer, WireServer
+from tests.servers import MailServer
 from tests.test_faults_points import Deadly, begun, elsewhere, time_passes
 from tests.test_sending import MONDAY, OWNER, mail_url, planned  # noqa: F401
 
@@ -126,11 +124,6 @@ class Locked(Deadly):
     def go_on(self, holder: "psycopg.Connection[Any]") -> None:
         """Do what the other one does while the hand-off waits: nothing."""
 
-    def close(self) -> None:
-        super().close()
-        if self.holder:
-            self.holder.close()
-
 
 class Crossed(Locked):
     """The other one waits for a table that the hand-off holds, while the hand-off waits for its table."""
@@ -154,47 +147,9 @@ class Overtaken(Locked):
         holder.execute("COMMIT")
 
 
-class Interrupted(Overtaken):
-    """While the hand-off waits, the server breaks connections, and the line hears of it."""
-
-    WAITS = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-    def poll(self, seconds: float) -> dict[Any, Outcome]:
-        ended = super().poll(seconds)
-        with another_session() as session:
-            while self.holder and session.execute(self.WAITS).fetchone():
-                ended |= self.way.poll(0.05)
-        return ended
-
-
-def test_a_connection_that_breaks_during_its_hand_off_costs_another_try_and_no_doubt(
-    planned: Any,  # noqa: F811
-    wire: Callable[..., WireServer],
-    settings: Any,
-) -> None:
-    server = wire(tired=0.1, replies={"CONNECT": [*["220 Hello"] * 4, "421 4.3.2 Full"]})
-    settings.MAIL_URL = f"{server.url}?connections=4"
-    planned(12)
-
-    sending.drain(lambda: MONDAY, way_out=lambda url: Interrupted(line(connect(url))))
-
-    assert server.texts == []
-    states = Counter(Delivery.objects.values_list("state", flat=True))
-    assert states == {State.RETRY: 12}
-    assert Delivery.objects.filter(reply__contains="before the last byte").exists()
-    server.tired, server.replies = None, {}
-    assert sending.drain(lambda: MONDAY + timedelta(hours=1)) == {"sent": 12}
-    assert len(server.texts) == 12
-
-
-def begin_sessions_with(setting: str) -> None:
-    known = connection.settings_dict["OPTIONS"]
-    known["options"] = f"{known.get('options', '')} -c {setting}"
-    connection.close()
-
-
 def drain_impatiently(limit: str) -> None:
-    begin_sessions_with(f"{limit}=300ms")
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET {limit} = '300ms'")
     sending.drain(lambda: MONDAY, way_out=lambda url: Locked(line(connect(url))))
 
 
@@ -216,15 +171,16 @@ def test_a_statement_that_is_cut_off_is_made_up_for(
 
 def drain_against(other: type[Locked], setting: str, log: Path) -> None:
     logging.getLogger("newsletters").addHandler(logging.FileHandler(log))
-    begin_sessions_with(setting)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET {setting}")
     sending.drain(lambda: MONDAY, way_out=lambda url: other(line(connect(url))))
 
 
 @pytest.mark.parametrize(
     ("other", "setting", "said"),
     [
-        (Crossed, "deadlock_timeout=2s", "deadlock detected"),
-        (Overtaken, r"default_transaction_isolation=repeatable\ read", "could not serialize access"),
+        (Crossed, "deadlock_timeout = '2s'", "deadlock detected"),
+        (Overtaken, "default_transaction_isolation = 'repeatable read'", "could not serialize access"),
     ],
 )
 def test_a_hand_off_that_the_database_throws_out_is_made_again(

@@ -127,7 +127,7 @@ class Line(Protocol):
         """Wait for news, and return how messages ended. Raises Unreachable where there is no server and no news."""
 
     def hand_off(self, passed: set[Any], dropped: set[Any]) -> None:
-        """Send the last byte of these staged messages, and take back others, wherever they are."""
+        """Send the last byte of these staged messages, and take back those that dropped out."""
 
     def recall(self) -> None:
         """Take back whatever has not been handed off."""

@@ -75,20 +75,14 @@ class SMTP:
 
     def hand_off(self, passed: set[Any], dropped: set[Any]) -> None:
         for key in dropped:
-            self._drop(key)
+            # The only way to take back a text without its dot is to hang up.
+            self.held.pop(key)
+            self._hang_up(self.staged.pop(key))
         for key in passed:
             self.held.pop(key)
             session = self.staged.pop(key)
             session.dot(self.waiting.popleft() if self.waiting and session.pipelining else None)
             self._note(session)
-
-    def _drop(self, key: Any) -> None:
-        message = self.held.pop(key, None)
-        if key in self.staged:
-            # The only way to take back a text without its dot is to hang up.
-            self._hang_up(self.staged.pop(key))
-        elif message and message in self.waiting:
-            self.waiting.remove(message)
 
     def recall(self) -> None:
         self.waiting.clear()
