@@ -168,6 +168,8 @@ class Ours(Drill):
     def close(self) -> None:
         """Compare the day with the record; then settle by the record what is uncertain, and send what never left."""
         states = self.states()
+        # A worker that woke up late may have sent a last byte since.
+        self.taken += ground.read(self.record)
         mine = self.of_the_day()
         sent, uncertain = states.pop("sent", set()), states.pop("uncertain", set())
         self.count.sent += len(sent)

@@ -183,8 +183,8 @@ MESSAGE_ID = re.compile(rb"^Message-ID: (.*)$", re.MULTILINE | re.IGNORECASE)
 
 
 def read(record: Path) -> Counter[Taken]:
-    """Count what the mail server took, and forget its files. A file that lacks the blank line at its end never saw the
-    final dot: the server, or the sender, died before."""
+    """Count what the mail server took, and forget these files. A file that lacks the blank line at its end has not seen
+    the final dot: the server or the sender died before, or the dot may still come."""
     taken = Counter[Taken]()
     for file in list(record.iterdir()):
         try:
@@ -195,7 +195,7 @@ def read(record: Path) -> Counter[Taken]:
         if data.endswith((b"--\n\n", b"Fin.\n\n")):
             found = [pattern.search(data) for pattern in (RECIPIENT, SUBJECT, MESSAGE_ID)]
             taken[Taken(*[match[1].decode().strip() if match else "" for match in found])] += 1
-        file.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
     return taken
 
 
