@@ -55,7 +55,7 @@ class Drill:
         self.readers, self.folder, self.connections = readers, folder, connections
         self.random = random.Random(f"{self.kind} {seed}")
         self.count = Count(self.kind, readers)
-        self.taken = Counter[Taken]()
+        self.taken, self.subject = Counter[Taken](), ""
         self.stopping = threading.Event()
         self.database: psycopg.Connection[Any] | None = None
 
@@ -140,6 +140,11 @@ class Drill:
     def close(self) -> None:
         """Compare the day with the mail server's record."""
 
+    def of_the_day(self) -> Counter[str]:
+        """Read what the mail server has written down by now; return how many copies of the day each address got."""
+        self.taken += ground.read(self.record)
+        return Counter({one.recipient: count for one, count in self.taken.items() if one.subject == self.subject})
+
     # The days
 
     def keep_pace(self) -> None:
@@ -168,7 +173,6 @@ class Drill:
                         f"  {self.kind}: day {self.count.days}, {done} faults landed, {len(faults)} to go", flush=True
                     )
             self.finish()
-            self.taken += ground.read(self.record)
             self.close()
         self.count.seconds = time.monotonic() - started
         return self.count

@@ -168,8 +168,7 @@ class Ours(Drill):
     def close(self) -> None:
         """Compare the day with the record; then settle by the record what is uncertain, and send what never left."""
         states = self.states()
-        # A worker that woke up late may have sent a last byte since.
-        self.taken += ground.read(self.record)
+        # After the rows: a worker that woke up late may have sent a last byte since.
         mine = self.of_the_day()
         sent, uncertain = states.pop("sent", set()), states.pop("uncertain", set())
         self.count.sent += len(sent)
@@ -178,7 +177,6 @@ class Ours(Drill):
         self.tally(mine, sent | uncertain, sent)
         self.settle(uncertain & mine.keys(), uncertain - mine.keys())
         self.finish()
-        self.taken += ground.read(self.record)
         again = self.of_the_day()
         copies, ends = again - mine if mine else again, self.states()
         doubled = sum(count > 1 for count in again.values()) - sum(count > 1 for count in mine.values())
@@ -198,9 +196,6 @@ class Ours(Drill):
         for state, address in rows:
             found.setdefault(state, set()).add(address)
         return found
-
-    def of_the_day(self) -> Counter[str]:
-        return Counter({one.recipient: count for one, count in self.taken.items() if one.subject == self.subject})
 
     def tally(self, taken: Counter[str], known: set[str], sent: set[str]) -> None:
         """Doubled: more than one copy. Lost: sent without a copy, or ended or left open without being on any list; a
@@ -265,7 +260,7 @@ class MarkAfterSend(Drill):
         return 1, 0
 
     def close(self) -> None:
-        copies = Counter({one.recipient: count for one, count in self.taken.items() if one.subject == self.subject})
+        copies = self.of_the_day()
         self.count.sent += len(copies)
         self.count.accepted += sum(copies.values())
         self.count.doubled += sum(count - 1 for count in copies.values())

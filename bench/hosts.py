@@ -159,7 +159,6 @@ class Hosts(Ours):
         # TCP waits at most as long again before it tries once more.
         time.sleep(time.monotonic() - cut_at + 1)
         self.finish()
-        self.taken += ground.read(self.record)
         before = self.count.doubled, self.count.lost, self.count.uncertain
         self.close()
         after = self.count.doubled, self.count.lost, self.count.uncertain
