@@ -16,9 +16,6 @@ TOO_SOON = timedelta(hours=12)
 # Late in the day at one end of the earth, the date after next is hours away at the other.
 NEAR = {"two_days_before": -2, "day_before": -1, "date": 0, "day_after": 1, "two_days_after": 2}
 
-# The issue that the date has
-DAILY = "CAST(%(daily)s AS bigint)"
-
 OF_A_ZONE = "publication_id = %(publication)s AND zone = %(zone)s"
 OF_ONE = "id = %(subscriber)s"
 
@@ -123,17 +120,24 @@ def select(which: str, past: str = PAST, reached: str = REACHED, mailable: str =
             SELECT id, entry_id, ROW_NUMBER() OVER (PARTITION BY id ORDER BY position, walk_id) AS turn
             FROM walked WHERE entry_id IS NOT NULL) owed
         WHERE turn = 1
+    ), had_daily AS MATERIALIZED (
+        SELECT DISTINCT reader.id FROM (
+            SELECT CAST(%(daily)s AS bigint) AS issue_id UNION
+            SELECT same.issue_id FROM newsletters_issuetext mine
+            JOIN newsletters_issuetext same ON same.text_id = mine.text_id WHERE mine.issue_id = %(daily)s) daily
+        JOIN {past} past ON past.issue_id = daily.issue_id
+        JOIN reader ON reader.id = past.subscriber_id
+        WHERE {arrived("past")}
     ), reserve AS MATERIALIZED (
         SELECT id FROM newsletters_series WHERE publication_id = %(publication)s AND kind = 'reserve'
-    ), today AS MATERIALIZED (
-        SELECT reader.id, reader.member_since, step.entry_id,
-            CASE WHEN step.id IS NULL AND NOT {had(DAILY, past)} THEN {DAILY} END AS daily_id
-        FROM reader LEFT JOIN step ON step.id = reader.id
     ), choice AS MATERIALIZED (
-        SELECT reader.id, reader.entry_id, reader.daily_id,
-            CASE WHEN reader.entry_id IS NULL AND reader.daily_id IS NULL
+        SELECT reader.id, step.entry_id,
+            CASE WHEN step.id IS NULL AND had_daily.id IS NULL THEN CAST(%(daily)s AS bigint) END AS daily_id,
+            CASE WHEN step.id IS NULL AND (had_daily.id IS NOT NULL OR CAST(%(daily)s AS bigint) IS NULL)
             THEN ({first("(SELECT id FROM reserve)", past)}) END AS reserve_id
-        FROM today reader
+        FROM reader
+        LEFT JOIN step ON step.id = reader.id
+        LEFT JOIN had_daily ON had_daily.id = reader.id
     ), moved AS MATERIALIZED (
         SELECT id FROM reader WHERE {too_soon("reader", past)}
     )
