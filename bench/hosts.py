@@ -40,7 +40,9 @@ class Network:
         return f"{self.mark}-{host}"
 
     def inside(self, host: str) -> tuple[str, ...]:
-        return ("ip", "netns", "exec", self.name(host))
+        # Each with a host's name of its own, in a namespace that ends with it
+        named = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name(host))
+        return ("ip", "netns", "exec", self.name(host), *named)
 
     def address(self, service: str) -> str:
         return f"10.77.{SERVICES.index(service)}.1"

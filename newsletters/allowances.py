@@ -18,8 +18,9 @@ from django.db.models import F, Q, Sum
 
 from newsletters import headers, limits
 from newsletters.limits import Window
-from newsletters.models import Allowance, Delivery, Halt, Letter, Line, Relay
+from newsletters.models import Allowance, Delivery, Halt, Letter, Line, Relay, Rest
 from newsletters.models.outgoing import LEASE, OutgoingQuerySet, State
+from newsletters.models.relay import HERE
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Route:
 
     def fresh(self) -> "Route":
         """Return it with what other workers have learned of its relays."""
-        now = Relay.objects.in_bulk([relay.pk for relay in self.relays])
+        now = Relay.objects.seen_from_here().in_bulk([relay.pk for relay in self.relays])
         return Route([now[relay.pk] for relay in self.relays if relay.pk in now], self.publications)
 
 
@@ -62,7 +63,7 @@ def routes() -> list[Route]:
     """Return the instance's own way, for all publications without one, and the way of each that has one."""
     own: dict[int, list[Relay]] = defaultdict(list)
     shared: list[Relay] = []
-    for relay in Relay.objects.order_by("rank", "pk"):
+    for relay in Relay.objects.seen_from_here().order_by("rank", "pk"):
         (own[relay.publication_id] if relay.publication_id else shared).append(relay)
     others = ~Q(publication__in=list(own)) if own else Q()
     return [
@@ -98,7 +99,7 @@ def is_turn(route: Route, relay: Relay, now: datetime) -> bool:
 
 
 def free(route: Route, now: datetime) -> list[Relay]:
-    return [relay for relay in route.relays if relay.resting_until is None or relay.resting_until <= now]
+    return [relay for relay in route.relays if not relay.is_resting(now)]
 
 
 def take(relay: Relay, wanted: int, now: datetime, letters: bool = False, domain: str = "") -> Allowance | None:
@@ -156,6 +157,7 @@ def opens_in(route: Route, relay: Relay, lanes: Lanes, now: datetime) -> float |
 def tidy(now: datetime) -> None:
     """Forget what has left every window."""
     Allowance.objects.filter(until__lt=now - REMEMBERED).delete()
+    Rest.objects.filter(until__lt=now - REMEMBERED).delete()
 
 
 def overdue(now: datetime) -> None:
@@ -243,22 +245,34 @@ def _wait(rows: Any, try_at: datetime) -> None:
 
 
 def rest(relay: Relay, now: datetime, seconds: float | None = None) -> None:
-    """Leave a relay alone that cannot be reached, or asked for it: for all workers, longer each time."""
-    failures = Relay.objects.filter(pk=relay.pk).values_list("failures", flat=True).first() or 0
-    pause = timedelta(seconds=seconds) if seconds else min(FIRST_REST * 2.0 ** min(failures, 10), LONGEST_REST)
-    # Several workers hear of the same trouble, and one of them that it will last.
-    before = now + pause if seconds else now
-    awake = Relay.objects.filter(Q(resting_until=None) | Q(resting_until__lte=before), pk=relay.pk)
-    awake.update(resting_until=now + pause, failures=F("failures") + 1)
+    """Leave a relay alone: for all workers where it asked for it, for this host where it could not be reached."""
+    if seconds:
+        until = now + timedelta(seconds=seconds)
+        # Several workers hear of the same trouble, and one of them that it will last.
+        asked = Relay.objects.filter(Q(resting_until=None) | Q(resting_until__lte=until), pk=relay.pk)
+        asked.update(resting_until=until)
+        return
+    known, _new = Rest.objects.get_or_create(relay=relay, host=HERE, defaults={"until": now})
+    pause = min(FIRST_REST * 2.0 ** min(known.failures, 10), LONGEST_REST)
+    Rest.objects.filter(pk=known.pk, until__lte=now).update(until=now + pause, failures=F("failures") + 1)
 
 
 def heard(relay: Relay, done: Counter[str], seconds: float, now: datetime) -> None:
     """Take what a relay answered to a share of messages: it works again, or takes them too fast."""
     answered = done[State.SENT] + done[State.RETRY] + done[State.FAILED]
-    if done[State.SENT] and (relay.failures or relay.resting_until):
-        Relay.objects.filter(pk=relay.pk).update(failures=0, resting_until=None)
+    if done[State.SENT]:
+        wake(relay)
     if done[State.RETRY] >= max(MANY, SHARE * answered):
         slow_down(relay, answered / max(seconds, 0.001), now)
+
+
+def wake(relay: Relay) -> None:
+    """Believe a relay that has taken a message from this host."""
+    if relay.unreached_until:
+        Rest.objects.filter(relay=relay, host=HERE).delete()
+    if relay.resting_until:
+        Relay.objects.filter(pk=relay.pk).update(resting_until=None)
+    relay.unreached_until = relay.resting_until = None
 
 
 def slow_down(relay: Relay, rate: float, now: datetime) -> None:

@@ -32,9 +32,9 @@ class Supply:
         """Claim rows of one lane: no letter ever waits behind a daily send."""
         now = self.clock()
         self.route = self.route.fresh()
+        self.relay = next((relay for relay in self.route.relays if relay.pk == self.relay.pk), self.relay)
         if not allowances.is_turn(self.route, self.relay, now):
             return []
-        self.relay = next(relay for relay in self.route.relays if relay.pk == self.relay.pk)
         for lane in self.lanes:
             for _try in range(IN_VAIN):
                 rows = self._lease(lane(), size, now)
@@ -75,8 +75,6 @@ class Supply:
                 self.heard[outcome.state] += 1
         if self.heard[State.SENT] or self.heard.total() >= allowances.MANY:
             allowances.heard(self.relay, self.heard, monotonic() - self.since, self.clock())
-            if self.heard[State.SENT]:
-                self.relay.failures, self.relay.resting_until = 0, None
         if self.heard.total() >= 100:
             self.heard, self.since = Counter(), monotonic()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from newsletters import allowances, limits
-from newsletters.models import Delivery, Relay
+from newsletters.models import Delivery, Relay, Rest
 from newsletters.models.outgoing import State
 from tests.daemons import free_port
 from tests.servers import MailController, MailServer
@@ -36,7 +36,7 @@ def test_the_next_server_takes_over_at_once(planned: Any, second: MailServer, se
 
     assert ended["sent"] == 60
     assert len({one.recipients[0] for one in second.received}) == len(second.received) == 60
-    assert Relay.objects.get(name="MAIL_URL").resting_until == MONDAY + timedelta(seconds=15)
+    assert Rest.objects.get(relay__name="MAIL_URL").until == MONDAY + timedelta(seconds=15)
 
 
 def test_it_comes_back_to_the_first_after_a_rest(planned: Any, second: MailServer, smtp: MailServer) -> None:  # noqa: F811
@@ -51,15 +51,34 @@ def test_it_comes_back_to_the_first_after_a_rest(planned: Any, second: MailServe
 
     drain(MONDAY + timedelta(seconds=20))
 
-    first.refresh_from_db()
     # The one to which it said 421 is tried again later; the others moved over at once.
     assert moved >= 50
     assert (len(second.received), len(smtp.received)) == (moved, 2)
-    assert (first.failures, first.resting_until) == (0, None)
+    assert not Rest.objects.filter(relay=first).exists()
 
 
-def test_rests_grow_while_nobody_answers() -> None:
-    assert allowances.FIRST_REST * 2**5 < allowances.LONGEST_REST
+def test_rests_grow_to_ten_minutes_while_nobody_answers(planned: Any, settings: Any) -> None:  # noqa: F811
+    settings.MAIL_URL = f"smtp://127.0.0.1:{free_port()}"
+    planned(1)
+    now, rests = MONDAY, []
+
+    for _try in range(8):
+        Delivery.objects.update(try_at=now)
+        drain(now)
+        rests.append((Rest.objects.get().until - now).total_seconds())
+        now = Rest.objects.get().until
+
+    assert rests == [15, 30, 60, 120, 240, 480, 600, 600]
+
+
+def test_a_host_that_reaches_a_server_sends_by_it_while_another_cannot(planned: Any, smtp: MailServer) -> None:  # noqa: F811
+    elsewhere = Rest.objects.create(relay=relay(), host="elsewhere", until=MONDAY + HOUR, failures=9)
+    planned(30)
+
+    assert drain() == {"sent": 30}
+
+    # Nor does it think for the other that the server is back.
+    assert list(Rest.objects.all()) == [elsewhere]
 
 
 @pytest.mark.django_db

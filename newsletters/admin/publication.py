@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -280,12 +281,18 @@ class RelayForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Relay)
 class RelayAdmin(RoomAdmin):
     form = RelayForm
-    list_display = ["name", "publication", "rank", "way", "resting_until"]
+    list_display = ["name", "publication", "rank", "way", "rests_until"]
     list_select_related = ["publication"]
 
     @admin.display(description=_("way out"))
     def way(self, relay: Relay) -> str:
         return relay.url.partition(":")[0]
+
+    @admin.display(description=_("rests until"))
+    def rests_until(self, relay: Relay) -> datetime | None:
+        """Return the longest rest, whichever host keeps it."""
+        untils = [relay.resting_until, *(rest.until for rest in relay.rests.all())]
+        return max(filter(None, untils), default=None)
 
     def save_model(self, request: HttpRequest, obj: Relay, form: Any, change: bool) -> None:
         if form.cleaned_data["url"]:

@@ -19,7 +19,7 @@ from newsletters.models.promise import (
     Tally,
 )
 from newsletters.models.publication import Member, Publication
-from newsletters.models.relay import Relay
+from newsletters.models.relay import Relay, Rest
 from newsletters.models.seen import Seen
 from newsletters.models.series import Entry, Series, Walk
 from newsletters.models.stop import Stop
@@ -48,6 +48,7 @@ __all__ = [
     "Publication",
     "Rehearsal",
     "Relay",
+    "Rest",
     "Revision",
     "Seen",
     "Series",

@@ -1,16 +1,26 @@
 import base64
+import socket
+from datetime import datetime
 
 from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, FilteredRelation, Q
 from django.utils.translation import gettext_lazy as _
 
 from newsletters.limits import known_caps
 from newsletters.models.publication import Publication
 
 AT_LEAST_ONE = [MinValueValidator(1)]
+HERE = socket.gethostname()
+
+
+class RelayQuerySet(models.QuerySet["Relay"]):
+    def seen_from_here(self) -> "RelayQuerySet":
+        """Tell of each until when this host leaves it alone, because it cannot reach it."""
+        mine = FilteredRelation("rests", condition=Q(rests__host=HERE))
+        return self.annotate(mine=mine, unreached_until=F("mine__until"))  # type: ignore[no-redef]
 
 
 class Relay(models.Model):
@@ -47,10 +57,12 @@ class Relay(models.Model):
     )
     # What all workers know of the server's mood: newsletters.allowances writes it.
     resting_until = models.DateTimeField(_("rests until"), null=True, editable=False)
-    failures = models.PositiveSmallIntegerField(default=0, editable=False)
     slowed_at = models.DateTimeField(_("slowed down"), null=True, editable=False)
     slowed_from = models.FloatField(default=0, editable=False)  # messages a second
     slowed_to = models.FloatField(default=0, editable=False)
+
+    unreached_until: datetime | None = None
+    objects = RelayQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("relay")
@@ -69,12 +81,30 @@ class Relay(models.Model):
     def url(self, value: str) -> None:
         self.sealed_url = _box().encrypt(value.encode()) if value else b""
 
+    def is_resting(self, now: datetime) -> bool:
+        return any(until is not None and until > now for until in (self.resting_until, self.unreached_until))
+
     @classmethod
     def of(cls, publication_id: int) -> "Relay":
         """Return the publication's first relay, else the instance's, made from MAIL_URL at its first use."""
         relays = cls.objects.filter(Q(publication_id=publication_id) | Q(publication=None))
         first = relays.order_by(F("publication_id").asc(nulls_last=True), "rank", "pk").first()
         return first or cls.objects.create(name="MAIL_URL")
+
+
+class Rest(models.Model):
+    """A relay that one host could not reach, and until when it leaves it alone; the other hosts may well reach it."""
+
+    relay = models.ForeignKey(Relay, models.CASCADE, related_name="rests")
+    host = models.CharField(max_length=255)
+    until = models.DateTimeField()
+    failures = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["relay", "host"], name="rest_once_a_host")]
+
+    def __str__(self) -> str:
+        return f"{self.relay_id} {self.host} {self.until:%H:%M:%S}"
 
 
 def _box() -> Fernet:

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from newsletters import clock, invariants, notices, planning, promise, sending, stuck
 from newsletters.invariants import Struck
-from newsletters.models import Clock, Correction, Day, Delivery, Letter, Relay
+from newsletters.models import Clock, Correction, Day, Delivery, Letter, Rest
 from newsletters.models.outgoing import LEASE, OPEN, WAITING, State
 from newsletters.planning import Plan
 from newsletters.simulation.faults import KILLS_PLANNER, STOPS_SENDER, Faults, Killed
@@ -108,7 +108,7 @@ class Simulation:
         """Return when a beat comes that has something to do."""
         waiting = (table.objects.filter(state__in=WAITING) for table in (Delivery, Letter))
         moments = [Clock.objects.aggregate(at=Min("next_at"))["at"]]
-        rests = Relay.objects.aggregate(until=Min("resting_until"))["until"] or self.start
+        rests = Rest.objects.aggregate(until=Min("until"))["until"] or self.start
         for rows in waiting:
             next_one = rows.aggregate(at=Min("try_at"), end=Min("late_until"))
             moments += [next_one["at"] and max(next_one["at"], rests), next_one["end"]]
