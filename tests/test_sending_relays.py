@@ -41,7 +41,7 @@ def another(server: Any, **columns: Any) -> Relay:
     return made
 
 
-def until(done: Callable[[], bool], seconds: float = 100) -> Callable[[], bool]:
+def until(done: Callable[[], bool], seconds: float = 200) -> Callable[[], bool]:
     """Return what tells a drain to stop, when this is done or there is no more hope."""
     deadline = time.monotonic() + seconds
     return lambda: done() or time.monotonic() > deadline
