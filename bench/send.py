@@ -1,4 +1,4 @@
-"""How fast a day is sent: `python bench/send.py [--readers N] [--runs K] [--seed S] [--json FILE]`.
+"""How fast a day is sent: `python bench/send.py [--readers N] [--runs K] [--profile] [--json FILE]`.
 
 `ours send` goes from planned rows to settled rows in PostgreSQL, with the crash-safe hand-off. `smtp-source`, Postfix's
 own load generator, shows what the mail server can take at most; `django` is Django's SMTP backend with a message of
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -35,6 +36,7 @@ from bench.others import (
     sample,
     smtp_source,
 )
+from bench.shares import Shares, told
 from bench.table import Line, heading, middle, save, show
 from tests.daemons import NOBODY, free_port, running
 
@@ -53,11 +55,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="shuffles which reader has which name")
     parser.add_argument("--workers", type=int, default=1, help="how many processes of ours send")
     parser.add_argument("--history", type=int, help="rows that lie there already; 30,000,000 for 1,000,000 readers")
+    parser.add_argument("--profile", action="store_true", help="say which parts of a worker take its time")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     wanted = parser.parse_args()
     if wanted.worker:
-        work(wanted.worker)
+        work(wanted.worker, wanted.profile)
         return
     with servers.place() as folder, servers.postgresql(folder) as url:
         servers.django(url, folder)
@@ -97,7 +100,7 @@ class Bench:
     """One size: its readers, its rounds, its lines."""
 
     def __init__(self, readers: int, wanted: argparse.Namespace) -> None:
-        self.readers, self.workers, self.day = readers, wanted.workers, FIRST
+        self.readers, self.workers, self.profile, self.day = readers, wanted.workers, wanted.profile, FIRST
         self.publication, self.issue = fill(readers, wanted.seed)
         history = wanted.history if wanted.history is not None else HISTORY if readers >= MILLION else 0
         for ahead in range(history // readers):
@@ -125,7 +128,7 @@ class Bench:
         self.day += timedelta(days=1)
         url = f"smtp://127.0.0.1:{port}?connections={CONNECTIONS}"
         at = datetime(self.day.year, self.day.month, self.day.day, 6, tzinfo=UTC)
-        workers = [Worker(at, url) for _ in range(self.workers)]
+        workers = [Worker(at, url, self.profile) for _ in range(self.workers)]
         for worker in workers:
             worker.warm(self)
         plan(self.publication, self.issue, self.day, "planned")
@@ -141,6 +144,10 @@ class Bench:
         states = dict(query(counted, self.day, self.publication))
         if states != {"sent": self.readers}:
             sys.exit(f"Not all were sent: {states}")
+        if self.profile:
+            busy = sum(report["cpu"] for report in reports) / seconds
+            seen = sum((Counter(report["seen"]) for report in reports), Counter[str]())
+            print(f"{self.readers:>9,} {busy:.2f} of a core: {told(seen)}", flush=True)
         peak, idle = (max(report[name] for report in reports) for name in ("peak", "idle"))
         return Measure(self.readers, seconds, sum(report["cpu"] for report in reports), peak, idle)
 
@@ -170,8 +177,8 @@ class Bench:
 class Worker:
     """A process of ours. It sends what is due when it is told to."""
 
-    def __init__(self, at: datetime, url: str) -> None:
-        command = [sys.executable, __file__, "--worker", at.isoformat()]
+    def __init__(self, at: datetime, url: str, profile: bool) -> None:
+        command = [sys.executable, __file__, "--worker", at.isoformat(), *["--profile"] * profile]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"MAIL_URL": url}
         )
@@ -189,17 +196,17 @@ class Worker:
         self.process.stdout.readline()
         query("DELETE FROM newsletters_delivery WHERE local_date = %s", bench.day + timedelta(days=9999))
 
-    def report(self) -> dict[str, float]:
+    def report(self) -> dict[str, Any]:
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait(30)
-        told: dict[str, float] = json.loads(line)
-        return told
+        report: dict[str, Any] = json.loads(line)
+        return report
 
 
-def work(at: str) -> None:
+def work(at: str, profile: bool) -> None:
     """Be a worker: drain each time a line comes, and tell what it cost."""
     import django
 
@@ -213,10 +220,13 @@ def work(at: str) -> None:
     for _line in sys.stdin:
         before, idle = cpu(resource.RUSAGE_SELF), memory("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
+        shares = Shares()
+        if profile:
+            shares.begin()
         while sending.drain(lambda: now):
             pass
-        told = {"cpu": cpu(resource.RUSAGE_SELF) - before, "peak": memory("VmHWM"), "idle": idle}
-        print(json.dumps(told), flush=True)
+        report = {"cpu": cpu(resource.RUSAGE_SELF) - before, "peak": memory("VmHWM"), "idle": idle}
+        print(json.dumps(report | {"seen": shares.end()}), flush=True)
 
 
 def memory(name: str) -> float:

@@ -157,7 +157,6 @@ def opens_in(route: Route, relay: Relay, lanes: Lanes, now: datetime) -> float |
 def tidy(now: datetime) -> None:
     """Forget what has left every window."""
     Allowance.objects.filter(until__lt=now - REMEMBERED).delete()
-    Rest.objects.filter(until__lt=now - REMEMBERED).delete()
 
 
 def overdue(now: datetime) -> None:
@@ -252,6 +251,8 @@ def rest(relay: Relay, now: datetime, seconds: float | None = None) -> None:
         asked = Relay.objects.filter(Q(resting_until=None) | Q(resting_until__lte=until), pk=relay.pk)
         asked.update(resting_until=until)
         return
+    # Hosts that are no more tell nobody so.
+    Rest.objects.filter(until__lt=now - REMEMBERED).delete()
     known, _new = Rest.objects.get_or_create(relay=relay, host=HERE, defaults={"until": now})
     pause = min(FIRST_REST * 2.0 ** min(known.failures, 10), LONGEST_REST)
     Rest.objects.filter(pk=known.pk, until__lte=now).update(until=now + pause, failures=F("failures") + 1)

@@ -30,6 +30,7 @@ def second(db: None) -> Iterable[MailServer]:
 def test_the_next_server_takes_over_at_once(planned: Any, second: MailServer, settings: Any) -> None:  # noqa: F811
     relay(rank=0)
     settings.MAIL_URL = f"smtp://127.0.0.1:{free_port()}"
+    Rest.objects.create(relay=relay(rank=0), host="gone", until=MONDAY - timedelta(days=30))
     planned(60)
 
     ended = drain()
