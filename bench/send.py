@@ -269,7 +269,7 @@ def fill(readers: int, seed: int) -> tuple[int, int]:
         INSERT INTO newsletters_subscriber (publication_id, address, address_key, address_hash, status, zone, language,
             first_name, fields, tags, origin, weekdays, catching_up, member_since, created_at)
         SELECT %s, 'reader' || n || '@example.com', 'reader' || n || '@example.com', md5(n::text), 'active',
-            'Europe/Paris', 'fr', (%s::text[])[1 + (n * 7919 + %s) %% %s], '{}', '[]', '', '', false,
+            'Europe/Paris', 'fr', (%s::text[])[1 + (n::bigint * 7919 + %s) %% %s], '{}', '[]', '', '', false,
             %s::timestamptz - n %% 400 * interval '1 day', now()
         FROM generate_series(1, %s) n""",
         publication.pk,
