@@ -243,37 +243,30 @@ def _wait(rows: Any, try_at: datetime) -> None:
 # The server's mood
 
 
-def rest(relay: Relay, now: datetime, seconds: float | None = None) -> None:
-    """Leave a relay alone: for all workers where it asked for it, for this host where it could not be reached."""
-    if seconds:
-        until = now + timedelta(seconds=seconds)
-        # Several workers hear of the same trouble, and one of them that it will last.
-        asked = Relay.objects.filter(Q(resting_until=None) | Q(resting_until__lte=until), pk=relay.pk)
-        asked.update(resting_until=until)
-        return
+def rest(relay: Relay, now: datetime, seconds: float | None = None, everywhere: bool = False) -> None:
+    """Leave a relay alone for as long as it asked, or longer each time: this host, which cannot reach it, or all."""
     # Hosts that are no more tell nobody so.
     Rest.objects.filter(until__lt=now - REMEMBERED).delete()
-    known, _new = Rest.objects.get_or_create(relay=relay, host=HERE, defaults={"until": now})
-    pause = min(FIRST_REST * 2.0 ** min(known.failures, 10), LONGEST_REST)
-    Rest.objects.filter(pk=known.pk, until__lte=now).update(until=now + pause, failures=F("failures") + 1)
+    host = "" if seconds or everywhere else HERE
+    known, _new = Rest.objects.get_or_create(relay=relay, host=host, defaults={"until": now})
+    pause = timedelta(seconds=seconds) if seconds else min(FIRST_REST * 2.0 ** min(known.failures, 10), LONGEST_REST)
+    # Several workers hear of the same trouble, and one of them that it will last.
+    before = now + pause if seconds else now
+    Rest.objects.filter(pk=known.pk, until__lte=before).update(until=now + pause, failures=F("failures") + 1)
+
+
+def wake(relay: Relay, now: datetime) -> None:
+    """Believe a relay that has just taken a message from this host; but what it asked of all it has not taken back."""
+    if relay.rests_until is not None:
+        Rest.objects.filter(Q(host=HERE) | Q(host="", until__lte=now), relay=relay).delete()
+        relay.rests_until = None
 
 
 def heard(relay: Relay, done: Counter[str], seconds: float, now: datetime) -> None:
-    """Take what a relay answered to a share of messages: it works again, or takes them too fast."""
+    """Take what a relay answered to a share of messages: perhaps it takes them too fast."""
     answered = done[State.SENT] + done[State.RETRY] + done[State.FAILED]
-    if done[State.SENT]:
-        wake(relay)
     if done[State.RETRY] >= max(MANY, SHARE * answered):
         slow_down(relay, answered / max(seconds, 0.001), now)
-
-
-def wake(relay: Relay) -> None:
-    """Believe a relay that has taken a message from this host."""
-    if relay.unreached_until:
-        Rest.objects.filter(relay=relay, host=HERE).delete()
-    if relay.resting_until:
-        Relay.objects.filter(pk=relay.pk).update(resting_until=None)
-    relay.unreached_until = relay.resting_until = None
 
 
 def slow_down(relay: Relay, rate: float, now: datetime) -> None:

@@ -73,7 +73,9 @@ class Supply:
             # Only a reply of the server tells its mood.
             if outcome.state in GONE or outcome.reply[:1] == "4":
                 self.heard[outcome.state] += 1
-        if self.heard[State.SENT] or self.heard.total() >= allowances.MANY:
+        if any(outcome.state == State.SENT for outcome in ends.values()):
+            allowances.wake(self.relay, self.clock())
+        if self.heard.total() >= allowances.MANY:
             allowances.heard(self.relay, self.heard, monotonic() - self.since, self.clock())
         if self.heard.total() >= 100:
             self.heard, self.since = Counter(), monotonic()
@@ -90,7 +92,7 @@ class Supply:
     def unreachable(self, error: Unreachable) -> Outcome:
         """Let the relay rest, and say what becomes of the rows that were to go by it."""
         now = self.clock()
-        allowances.rest(self.relay, now, error.retry_after)
+        allowances.rest(self.relay, now, error.retry_after, error.everywhere)
         if any(relay.pk != self.relay.pk for relay in allowances.free(self.route.fresh(), now)):
             return Outcome(State.PLANNED)
         return Outcome(State.RETRY, "", str(error) or repr(error))

@@ -5,8 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
 
-from newsletters import allowances, limits
+from newsletters import allowances, limits, sending
 from newsletters.models import Delivery, Relay, Rest
 from newsletters.models.outgoing import State
 from tests.daemons import free_port
@@ -45,6 +48,7 @@ def test_it_comes_back_to_the_first_after_a_rest(planned: Any, second: MailServe
     smtp.replies["MAIL"] = "421 too busy"
     planned(60)
     drain()
+    assert Rest.objects.get(relay=first).until > MONDAY
     smtp.replies.clear()
     moved = len(second.received)
     for reader in Delivery.objects.values_list("subscriber_id", flat=True)[:2]:
@@ -89,8 +93,38 @@ def test_a_server_is_left_alone_as_long_as_it_asks() -> None:
     allowances.rest(one, MONDAY, 120)
     allowances.rest(one, MONDAY + timedelta(seconds=1), 5)
 
-    one.refresh_from_db()
-    assert one.resting_until == MONDAY + timedelta(seconds=120)
+    assert Rest.objects.get().until == MONDAY + timedelta(seconds=120)
+
+
+def test_the_operator_sees_until_when_a_server_rests_but_no_rest_that_is_over(admin_client: Client) -> None:
+    one, now = relay(), timezone.now()
+    for host, years in {"": -1, "elsewhere": 1}.items():
+        Rest.objects.create(relay=one, host=host, until=now.replace(year=now.year + years, month=3, day=4))
+
+    page = admin_client.get(reverse("admin:newsletters_relay_changelist")).content.decode()
+
+    assert f"March 4, {now.year + 1}" in page
+    assert f"March 4, {now.year - 1}" not in page
+
+
+def test_what_others_still_get_through_does_not_end_the_rest_that_a_server_asked_for(
+    planned: Any,  # noqa: F811
+    smtp: MailServer,
+) -> None:
+    one = relay(per_second=5)
+    planned(10)
+    asked: list[Rest] = []
+
+    def stopping() -> bool:
+        if smtp.received and not asked:
+            allowances.rest(one, MONDAY, 1800)
+            asked.append(Rest.objects.get())
+        return False
+
+    sending.drain(lambda: MONDAY, stopping=stopping)
+
+    assert 0 < len(smtp.received) < 10
+    assert list(Rest.objects.values_list("host", "until")) == [("", MONDAY + timedelta(seconds=1800))]
 
 
 def test_what_one_server_may_have_taken_is_never_given_to_the_other(

@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 from django.forms.models import BaseInlineFormSet, BaseModelFormSet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -290,9 +290,9 @@ class RelayAdmin(RoomAdmin):
 
     @admin.display(description=_("rests until"))
     def rests_until(self, relay: Relay) -> datetime | None:
-        """Return the longest rest, whichever host keeps it."""
-        untils = [relay.resting_until, *(rest.until for rest in relay.rests.all())]
-        return max(filter(None, untils), default=None)
+        """Return the end of the longest rest, whichever host keeps it."""
+        until: datetime | None = relay.rests.filter(until__gt=timezone.now()).aggregate(until=Max("until"))["until"]
+        return until
 
     def save_model(self, request: HttpRequest, obj: Relay, form: Any, change: bool) -> None:
         if form.cleaned_data["url"]:

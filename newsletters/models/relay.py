@@ -6,7 +6,7 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import F, FilteredRelation, Q
+from django.db.models import F, Max, Q
 from django.utils.translation import gettext_lazy as _
 
 from newsletters.limits import known_caps
@@ -18,9 +18,10 @@ HERE = socket.gethostname()
 
 class RelayQuerySet(models.QuerySet["Relay"]):
     def seen_from_here(self) -> "RelayQuerySet":
-        """Tell of each until when this host leaves it alone, because it cannot reach it."""
-        mine = FilteredRelation("rests", condition=Q(rests__host=HERE))
-        return self.annotate(mine=mine, unreached_until=F("mine__until"))  # type: ignore[no-redef]
+        """Tell of each until when this host leaves it alone."""
+        until = Max("rests__until", filter=Q(rests__host__in=["", HERE]))
+        # The attribute is there for relays that were not asked for in this way.
+        return self.annotate(rests_until=until)  # type: ignore[no-redef]
 
 
 class Relay(models.Model):
@@ -56,12 +57,11 @@ class Relay(models.Model):
         help_text=_('Messages a second, minute, hour or day, such as {"gmail.com": "20/s", "orange.fr": "500/h"}.'),
     )
     # What all workers know of the server's mood: newsletters.allowances writes it.
-    resting_until = models.DateTimeField(_("rests until"), null=True, editable=False)
     slowed_at = models.DateTimeField(_("slowed down"), null=True, editable=False)
     slowed_from = models.FloatField(default=0, editable=False)  # messages a second
     slowed_to = models.FloatField(default=0, editable=False)
 
-    unreached_until: datetime | None = None
+    rests_until: datetime | None = None
     objects = RelayQuerySet.as_manager()
 
     class Meta:
@@ -82,7 +82,7 @@ class Relay(models.Model):
         self.sealed_url = _box().encrypt(value.encode()) if value else b""
 
     def is_resting(self, now: datetime) -> bool:
-        return any(until is not None and until > now for until in (self.resting_until, self.unreached_until))
+        return self.rests_until is not None and self.rests_until > now
 
     @classmethod
     def of(cls, publication_id: int) -> "Relay":
@@ -93,10 +93,10 @@ class Relay(models.Model):
 
 
 class Rest(models.Model):
-    """A relay that one host could not reach, and until when it leaves it alone; the other hosts may well reach it."""
+    """Until when a relay is left alone: by the host that could not reach it, or by all, who have the empty name."""
 
     relay = models.ForeignKey(Relay, models.CASCADE, related_name="rests")
-    host = models.CharField(max_length=255)
+    host = models.CharField(max_length=255, blank=True)
     until = models.DateTimeField()
     failures = models.PositiveSmallIntegerField(default=0)
 

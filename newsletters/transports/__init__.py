@@ -27,12 +27,13 @@ class PasswordInClear(TransportURLError):
 class Unreachable(Exception):
     """The server cannot be spoken to, or wants to be left alone; nothing of what was staged has left.
 
-    `retry_after` are the seconds for which it asked to be left alone, where it did.
+    `retry_after` are the seconds for which it asked to be left alone, where it did; `everywhere` tells that it would
+    say the same to any host.
     """
 
-    def __init__(self, said: str, retry_after: float | None = None) -> None:
+    def __init__(self, said: str, retry_after: float | None = None, everywhere: bool = False) -> None:
         super().__init__(said)
-        self.retry_after = retry_after
+        self.retry_after, self.everywhere = retry_after, everywhere
 
 
 class Full(Exception):

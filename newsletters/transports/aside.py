@@ -75,4 +75,5 @@ class Aside(InTurn):
         rests = [outcome for outcome in answer.values() if outcome.wait is not None]
         if rests:
             longest = max(rests, key=lambda outcome: outcome.wait or 0)
-            raise Unreachable(f"Left alone after: {longest.reply}", longest.wait)
+            said = f"Left alone after: {longest.reply}"
+            raise Unreachable(said, longest.wait, everywhere=longest.reason != "unreachable")
