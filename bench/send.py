@@ -1,4 +1,4 @@
-"""How fast a day is sent: `python bench/send.py [--readers N] [--runs K] [--profile] [--json FILE]`.
+"""How fast a day is sent: `python bench/send.py [--readers N] [--runs K] [--seed S] [--profile] [--json FILE]`.
 
 `ours send` goes from planned rows to settled rows in PostgreSQL, with the crash-safe hand-off. `smtp-source`, Postfix's
 own load generator, shows what the mail server can take at most; `django` is Django's SMTP backend with a message of
