@@ -114,8 +114,8 @@ class Bench:
         self.take(f"smtp-source{sink}", lambda: smtp_source(port, self.readers, len(self.message)))
         self.take(f"ours send{sink}", lambda: self.ours(port))
         if few and not sink:
-            self.take("django", lambda: django_backend(port, DJANGO, each=False))
-            self.take("django premailer each", lambda: django_backend(port, PREMAILER, each=True))
+            self.take("django", lambda: django_backend(port, min(DJANGO, self.readers), each=False))
+            self.take("django premailer each", lambda: django_backend(port, min(PREMAILER, self.readers), each=True))
 
     def take(self, case: str, act: Callable[[], Measure]) -> None:
         done = act()
@@ -166,6 +166,7 @@ class Bench:
             of,
             rates[case] / rates[of] if of else None,
             peak_mb=max(one.peak for one in done) if ours else None,
+            above_mb=max(one.peak - one.idle for one in done) if ours else None,
             cpu_us=middle([one.cpu / one.count * 1e6 for one in done]),
             in_doubt=CONNECTIONS * self.workers if ours else None,
         )

@@ -21,6 +21,7 @@ class Line:
     p50_ms: float | None = None
     p99_ms: float | None = None
     peak_mb: float | None = None
+    above_mb: float | None = None
     wal_bytes: float | None = None
     cpu_us: float | None = None
     in_doubt: int | None = None
@@ -50,6 +51,7 @@ COLUMNS = {
     "p99_ms": ("p99 ms", 1),
     "cpu_us": ("CPU µs/row", 0),
     "peak_mb": ("peak MB", 0),
+    "above_mb": ("above idle", 1),
     "wal_bytes": ("WAL B/row", 0),
     "in_doubt": ("in doubt", 0),
 }

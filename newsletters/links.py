@@ -8,6 +8,7 @@ its Message-ID.
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import IntEnum
@@ -19,7 +20,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from django.conf import settings
 
 EPOCH = date(2000, 1, 1)
+# A version, the synthetic IV, and what is said: as bytes and, five bits a letter, as base32
+LENGTH, LETTERS = 1 + 16 + 14, 50
+# Fifteen bits, three letters, at a time
 TRIPLES = ["".join(letters) for letters in product("abcdefghijklmnopqrstuvwxyz234567", repeat=3)]
+SHIFTS = range(240, -1, -15)
 
 
 class Purpose(IntEnum):
@@ -50,11 +55,20 @@ class Token:
 
 def seal(purpose: Purpose, number: int, day: date = EPOCH, slot: int = 0) -> str:
     """Return a token. Numbers up to 2**40, slots up to 2**48, dates from 2000 to 2179."""
+    return sealer(purpose)(about(number, day, slot))
+
+
+def about(number: int, day: date, slot: int) -> bytes:
+    """Return what a token says, but for its purpose."""
+    return number.to_bytes(5) + (day - EPOCH).days.to_bytes(2) + slot.to_bytes(6)
+
+
+def sealer(purpose: Purpose) -> Callable[[bytes], str]:
+    """Return what makes tokens for one purpose; whoever makes many looks their key up once."""
     keys = settings.KEYS.links
     version = max(keys)
-    plain = purpose.to_bytes(1) + number.to_bytes(5) + (day - EPOCH).days.to_bytes(2) + slot.to_bytes(6)
-    head = bytes((version,))
-    return spelt(head + cipher(keys[version]).encrypt(plain, [head]))
+    head, first, encrypt = bytes((version,)), purpose.to_bytes(1), cipher(keys[version]).encrypt
+    return lambda said: spelt(head + encrypt(first + said, [head]))
 
 
 @lru_cache(maxsize=64)
@@ -63,12 +77,10 @@ def cipher(key: bytes) -> AESSIV:
 
 
 def spelt(raw: bytes) -> str:
-    """Return base32 in small letters without padding; several times as fast as the base64 module."""
-    length = -(-len(raw) * 8 // 5)
-    # Fifteen bits, three letters, at a time.
-    triples = -(-length // 3)
-    number = int.from_bytes(raw) << (triples * 15 - len(raw) * 8)
-    return "".join([TRIPLES[number >> shift & 32767] for shift in range(triples * 15 - 15, -1, -15)])[:length]
+    """Return a token's bytes in small letters without padding; several times as fast as the base64 module."""
+    # Two bits fill the fiftieth letter, five more the last triple.
+    number = int.from_bytes(raw) << 7
+    return "".join([TRIPLES[number >> shift & 32767] for shift in SHIFTS])[:LETTERS]
 
 
 def unseal(purpose: Purpose, token: str) -> Token:
@@ -79,7 +91,7 @@ def unseal(purpose: Purpose, token: str) -> Token:
     except (ValueError, IndexError, KeyError, InvalidTag):
         raise BadToken from None
     # Base32 has spare bits at the end: only the spelling we made counts.
-    if plain[0] != purpose or spelt(raw) != token.lower():
+    if len(raw) != LENGTH or plain[0] != purpose or spelt(raw) != token.lower():
         raise BadToken
     day = EPOCH + timedelta(days=int.from_bytes(plain[6:8]))
     return Token(int.from_bytes(plain[1:6]), day, int.from_bytes(plain[8:14]))

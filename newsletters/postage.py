@@ -45,10 +45,12 @@ def values(delivery: Delivery, now: datetime) -> dict[str, str]:
 def writer(publication: Publication) -> Callable[[Claim, datetime], dict[str, str]]:
     """Return what writes the values for a delivery's slots. What all copies share is looked up here, once."""
     origin, domain, language = publication.origin, publication.domain, publication.language
+    named, left, read = map(links.sealer, (Purpose.MESSAGE, Purpose.LEAVE, Purpose.READER))
 
     def write(claim: Claim, now: datetime) -> dict[str, str]:
         day, reader, slot, first_name = claim.local_date, claim.subscriber_id, claim.slot, claim.first_name
-        word = links.seal(Purpose.MESSAGE, reader, day, slot)
+        said = links.about(reader, day, slot)
+        word = named(said)
         return {
             "to_address": claim.address,
             "to_name": first_name,
@@ -57,8 +59,8 @@ def writer(publication: Publication) -> Callable[[Claim, datetime], dict[str, st
             "reply_to": reply_to(publication, word),
             "author_address": publication.reply_to,
             "date": spoken(now.replace(microsecond=0)),
-            "leave_url": f"{origin}/leave/{links.seal(Purpose.LEAVE, reader, day, slot)}/",
-            "reader_url": f"{origin}/reader/{links.seal(Purpose.READER, reader, day, slot)}/",
+            "leave_url": f"{origin}/leave/{left(said)}/",
+            "reader_url": f"{origin}/reader/{read(said)}/",
             "today": headline(day, claim.way, language),
             "since": dates.full_date(local_date(claim.began, claim.zone), language),
         }
