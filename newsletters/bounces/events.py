@@ -1,6 +1,7 @@
 """What mail providers tell by webhook, in anymail's words. A provider signs what it says, so its word counts."""
 
 import logging
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +40,12 @@ ALIVE = {
     "status=soft_bounced",
 }
 NAMES = {"type", "event", "bouncetype", "severity", "bounce_class", "hard_bounce", "status", "reason"}
+# Where they give back the Message-ID of a mail that came by SMTP: Postal in the first two, Amazon in the third.
+GIVEN_BACK = (
+    ("payload", "message", "message_id"),
+    ("payload", "original_message", "message_id"),
+    ("mail", "commonHeaders", "messageId"),
+)
 TAKEN = {EventType.DELIVERED, EventType.SENT, EventType.QUEUED, EventType.DEFERRED, EventType.OPENED, EventType.CLICKED}
 
 
@@ -58,18 +65,26 @@ def happened(sender: Any, event: AnymailTrackingEvent, esp_name: str, **more: An
 
 
 def whose(event: AnymailTrackingEvent, kind: Bounce.Kind | None, now: datetime) -> Origin | None:
-    """Find the mail by our own metadata; whoever wants no more may say so after months.
+    """Find the mail by our own metadata or Message-ID; whoever wants no more may say so after months.
 
     Other mails go by the same account, also to our readers. What names one of them is none of ours; what names none
     is ours where the provider's own number is that of the address.
     """
     number = str(event.message_id or "")
     name = event.metadata.get("message_id", "") if isinstance(event.metadata, dict) else ""
-    opened = list(origin.tokens([str(name), number]))
+    opened = list(origin.tokens([str(name), number, *given_back(event.esp_event)]))
     for token in opened:
         if found := origin.of_token(token, now, at_any_time=kind in {Kind.COMPLAINT, Kind.LEFT}):
             return found
     return None if event.metadata or opened else origin.of_address(event.recipient or "", now, number)
+
+
+def given_back(raw: Any) -> Iterator[str]:
+    for path in GIVEN_BACK:
+        found = raw
+        for name in path:
+            found = found.get(name) if isinstance(found, dict) else None
+        yield str(found)
 
 
 def kind_of(event: AnymailTrackingEvent, esp_name: str) -> Bounce.Kind | None:

@@ -7,6 +7,12 @@ from anymail.backends import amazon_ses
 from django.conf import settings
 
 
+def client_params() -> dict[str, Any]:
+    """Return what boto3 is told, which is JSON in the environment. Raises ValueError."""
+    given = getattr(settings, "ANYMAIL", {}).get("AMAZON_SES_CLIENT_PARAMS", {})
+    return json.loads(given) if isinstance(given, str) else dict(given)
+
+
 class Inline(amazon_ses.AmazonSESV2SendBulkEmailPayload):  # type: ignore[misc]
     """SendBulkEmail with DefaultContent.Template.TemplateContent."""
 
@@ -32,8 +38,7 @@ class EmailBackend(amazon_ses.EmailBackend):  # type: ignore[misc]
     """Every mail goes by the bulk call, and boto3 repeats none: it would not know what the first try did."""
 
     def __init__(self, timeout: float) -> None:
-        given = getattr(settings, "ANYMAIL", {}).get("AMAZON_SES_CLIENT_PARAMS", {})
-        params = json.loads(given) if isinstance(given, str) else dict(given)
+        params = client_params()
         config = {"retries": {"total_max_attempts": 1}, "connect_timeout": timeout, "read_timeout": timeout}
         super().__init__(client_params=params | {"config": params.get("config", {}) | config})
 

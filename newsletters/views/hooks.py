@@ -18,6 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from newsletters.bounces import events
+from newsletters.views import callers
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,10 @@ inbound.connect(told(events.received), weak=False, dispatch_uid="newsletters.bou
 
 
 def closed(view: Any) -> bool:
-    """Tell whether nothing proves who calls an address: its key is missing, or the package it needs."""
+    """Tell whether nothing proves who calls an address: its key is missing or unreadable, or the package it needs."""
     try:
         made = view.view_class(**view.view_initkwargs)
-    except (ImproperlyConfigured, ImportError, AnymailInsecureWebhookWarning):
+    except (ImproperlyConfigured, ImportError, ValueError, AnymailInsecureWebhookWarning):
         return True
     return bool(made.warn_if_no_basic_auth and not made.basic_auth)
 
@@ -81,8 +82,9 @@ def hooks() -> Iterable[URLPattern]:
         if provider == "sendinblue":
             # Brevo's former name, which anymail warns of.
             continue
+        view = callers.VIEWS[address].as_view() if address in callers.VIEWS else one.callback
         if "(" not in address:
-            yield path(f"hooks/{address}", guarded(one.callback), name=one.name)
+            yield path(f"hooks/{address}", guarded(view), name=one.name)
         else:
             for tail in ("inbound", "inbound_mime"):
-                yield path(f"hooks/{provider}/{tail}/", guarded(one.callback), name=f"{provider}_{tail}")
+                yield path(f"hooks/{provider}/{tail}/", guarded(view), name=f"{provider}_{tail}")
