@@ -92,7 +92,8 @@ Reply = tuple[int, dict[str, str], Any]
 class StandIn:
     """A provider on loopback. `replies` are given first, one to a call; a function makes one of the call.
 
-    "hang" takes the call and says nothing, "drop" takes it and hangs up.
+    "hang" takes the call and says nothing, "drop" takes it and hangs up. `reads` is asked before a call is read: one
+    that it turns away is never taken.
     """
 
     def __init__(self, name: str) -> None:
@@ -103,6 +104,7 @@ class StandIn:
         self.calls: list[Call] = []
         self.faults: list[str] = []
         self.replies: list[Any] = []
+        self.reads: Callable[[], bool] = lambda: True
         self.questions: list[str] = []
         self.says: Any = None
         self.given = 0
@@ -212,6 +214,9 @@ class StandIn:
 
         class Handler(Speaker):
             def do_POST(self) -> None:
+                if not stand_in.reads():
+                    self.close_connection = True
+                    return
                 data = self.rfile.read(int(self.headers["Content-Length"]))
                 form = "form-urlencoded" in self.headers.get("Content-Type", "")
                 body = parse_qs(data.decode(), keep_blank_values=True) if form else json.loads(data)
