@@ -63,6 +63,7 @@ trace unix - - n - 0 bounce
 proxymap unix - - n - - proxymap
 smtp unix - - n - - smtp
 error unix - - n - - error
+showq unix n - n - - showq
 retry unix - - n - - error
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
@@ -74,6 +75,7 @@ TRANSPORTS = """\
 gone.example smtp:[127.0.0.1]:2525
 nowhere.example error:5.1.2 Host or domain name not found
 full.example error:5.2.2 Mailbox full
+closed.example smtp:[127.0.0.1]:9
 picky.example error:5.7.1 Message contains spam
 """
 
