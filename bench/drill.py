@@ -26,7 +26,8 @@ STUCK = 90.0
 
 @dataclass
 class Count:
-    """What a run came to. `doubt` is how many rows stood between hand-off and settling when their worker died."""
+    """What a run came to. `doubt` is how many rows stood between hand-off and settling when their worker died; `after`
+    (doubled, lost) and `still` (uncertain) are what the settling by the record left."""
 
     case: str
     readers: int
@@ -38,6 +39,7 @@ class Count:
     uncertain: int = 0
     delivered: int = 0
     after: tuple[int, int] = (0, 0)
+    still: int = 0
     doubt: int = 0
     bound: int = 0
     landed: Counter[str] = field(default_factory=Counter)
@@ -55,6 +57,7 @@ class Drill:
         self.readers, self.folder, self.connections = readers, folder, connections
         self.random = random.Random(f"{self.kind} {seed}")
         self.count = Count(self.kind, readers)
+        self.day = 0
         self.taken, self.subject = Counter[Taken](), ""
         self.stopping = threading.Event()
         self.database: psycopg.Connection[Any] | None = None
@@ -116,8 +119,8 @@ class Drill:
     def prepare(self) -> None:
         """Make the tables, the readers and the text."""
 
-    def plan(self, day: int) -> None:
-        """Make a day's rows."""
+    def plan(self) -> None:
+        """Make the day's rows."""
 
     def open(self) -> int:
         """Return how many rows of the day have not ended."""
@@ -158,8 +161,7 @@ class Drill:
         # Whoever cannot wait gets the count of what has landed.
         signal.signal(signal.SIGTERM, lambda number, frame: faults.clear())
         while faults or not self.count.days:
-            self.count.days += 1
-            self.plan(self.count.days)
+            self.next_day()
             while faults and self.open():
                 self.let_pass(self.random.uniform(0, self.readers / 100))
                 name = faults[-1] if faults else "kill"
@@ -176,6 +178,11 @@ class Drill:
             self.close()
         self.count.seconds = time.monotonic() - started
         return self.count
+
+    def next_day(self) -> None:
+        self.count.days += 1
+        self.day += 1
+        self.plan()
 
     def let_pass(self, messages: float) -> None:
         """Let so many messages leave before the next fault, and then a moment more."""

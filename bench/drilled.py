@@ -4,12 +4,18 @@ import json
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from bench import ground
 from bench.drill import WORKERS, Drill
-from bench.ground import until
+from bench.ground import Taken, until
+
+if TYPE_CHECKING:
+    from newsletters.postfix import Answer
 
 
 class Ours(Drill):
@@ -48,13 +54,14 @@ class Ours(Drill):
 
         self.wake_ups = Celery("drill", broker=self.broker_url)
 
-    def plan(self, day: int) -> None:
+    def plan(self) -> None:
         from django.db import connection
 
         from newsletters.models import Issue
 
-        issue = Issue(publication_id=self.publication, kind="daily", state="queued", subject=f"Pas {day}")
-        issue.public_id, issue.body = f"drill{day}", "Bonjour {{ first_name|vous }},\n\n" + "Une ligne par jour. " * 40
+        issue = Issue(publication_id=self.publication, kind="daily", state="queued", subject=f"Pas {self.day}")
+        issue.public_id = f"drill{self.day}"
+        issue.body = "Bonjour {{ first_name|vous }},\n\n" + "Une ligne par jour. " * 40
         issue.save()
         connection.close()
         self.query(
@@ -63,10 +70,10 @@ class Ours(Drill):
                 reason, due_at, try_at, late_until, attempts, reply)
             SELECT date '2030-01-01' + %s::int, id, 0, publication_id, 'daily', %s, 'planned', '', now(), now(),
                 now() + interval '15 hours', 0, '' FROM newsletters_subscriber""",
-            day,
+            self.day,
             issue.pk,
         )
-        self.subject, self.day = issue.subject, day
+        self.subject = issue.subject
 
     def open(self) -> int:
         return int(
@@ -175,13 +182,14 @@ class Ours(Drill):
         self.count.uncertain += len(uncertain)
         self.count.delivered += len(uncertain & mine.keys())
         self.tally(mine, sent | uncertain, sent)
-        self.settle(uncertain & mine.keys(), uncertain - mine.keys())
+        self.settle()
         self.finish()
         again = self.of_the_day()
         copies, ends = again - mine if mine else again, self.states()
         doubled = sum(count > 1 for count in again.values()) - sum(count > 1 for count in mine.values())
         missing = self.readers - len(ends.get("sent", set()) & again.keys())
         self.count.after = (self.count.after[0] + doubled, self.count.after[1] + missing)
+        self.count.still += len(ends.get("uncertain", ()))
         self.count.accepted += sum(mine.values()) + sum(copies.values())
         self.taken.clear()
         self.query("TRUNCATE newsletters_delivery, drill_holder")
@@ -203,15 +211,28 @@ class Ours(Drill):
         self.count.doubled += sum(count - 1 for count in taken.values()) + len(taken.keys() - known)
         self.count.lost += len(sent - taken.keys()) + self.readers - len(known | taken.keys())
 
-    def settle(self, delivered: set[str], not_delivered: set[str]) -> None:
-        for state, addresses in (("sent", delivered), ("planned", not_delivered)):
-            self.query(
-                """UPDATE newsletters_delivery SET state = %s, owner = NULL, leased_until = NULL, try_at = now()
-                WHERE state = 'uncertain' AND subscriber_id IN
-                    (SELECT id FROM newsletters_subscriber WHERE address = ANY(%s))""",
-                state,
-                sorted(addresses),
-            )
+    def settle(self) -> None:
+        """Settle as `manage.py stuck` does; PostgreSQL may have been stopped since Django last asked it."""
+        from django.db import connection
+        from django.utils import timezone
+
+        from newsletters import stuck
+
+        connection.close()
+        stuck.settle(Sink(self.taken), timezone.now())
+        connection.close()
+
+
+class Sink:
+    """What smtp-sink wrote down, as a newsletters.postfix.Record: it has each message that it took, and no other."""
+
+    def __init__(self, taken: Iterable[Taken]) -> None:
+        self.names = {one.message_id.strip("<>") for one in taken}
+
+    def ask(self, messages: Mapping[str, datetime]) -> "dict[str, Answer]":
+        from newsletters.postfix import Answer
+
+        return {name: Answer("sent" if name in self.names else "absent") for name in messages}
 
 
 HOLDERS = """
@@ -239,8 +260,8 @@ class MarkAfterSend(Drill):
         self.query("CREATE TABLE mark (id bigserial PRIMARY KEY, address text, subject text, sent bool DEFAULT false)")
         self.query("CREATE INDEX ON mark (id) WHERE NOT sent")
 
-    def plan(self, day: int) -> None:
-        self.subject = f"Pas {day}"
+    def plan(self) -> None:
+        self.subject = f"Pas {self.day}"
         self.query(
             """INSERT INTO mark (address, subject)
             SELECT 'r' || n || '@example.com', %s FROM generate_series(1, %s::int) n""",
@@ -278,8 +299,8 @@ class TaskPerMessage(MarkAfterSend):
 
         self.app = Celery("baseline", broker=self.broker_url)
 
-    def plan(self, day: int) -> None:
-        self.subject = f"Pas {day}"
+    def plan(self) -> None:
+        self.subject = f"Pas {self.day}"
         with self.app.producer_pool.acquire() as producer:
             for number in range(1, self.readers + 1):
                 self.app.send_task("send_one", (f"r{number}@example.com", self.subject), producer=producer)

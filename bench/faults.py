@@ -71,7 +71,7 @@ def show(count: Count) -> None:
         print(f"  {'uncertain':<28}{count.uncertain:>8,}  ({count.delivered:,} of them delivered; {share:.2%})")
         print(f"  {'uncertain at most':<28}{count.bound:>8,}  (connections x faults that left doubt)")
         doubled, lost = count.after
-        print(f"  after settling by the record: {doubled} doubled, {lost} lost, 0 uncertain")
+        print(f"  after settling by the record: {doubled} doubled, {lost} lost, {count.still} uncertain")
     print(flush=True)
 
 
@@ -87,6 +87,7 @@ def line(count: Count) -> dict[str, object]:
         "uncertain": count.uncertain,
         "settled_doubled": count.after[0],
         "settled_lost": count.after[1],
+        "settled_uncertain": count.still,
         "landed": dict(count.landed),
     }
 
@@ -101,6 +102,7 @@ def verdict(counts: list[Count], wanted: argparse.Namespace) -> int:
             continue
         wrong += [f"{count.doubled} doubled"] * bool(count.doubled) + [f"{count.lost} lost"] * bool(count.lost)
         wrong += [f"after settling: {count.after}"] * (count.after != (0, 0))
+        wrong += [f"after settling: {count.still} still uncertain"] * bool(count.still)
         wrong += [f"{count.uncertain} uncertain, more than {count.bound}"] * (count.uncertain > count.bound)
         kills = count.landed["kill"] + count.landed["kill_after_hand_off"]
         if kills < wanted.kills:

@@ -35,4 +35,7 @@ def test_a_host_that_is_cut_off_loses_and_doubles_nothing(tmp_path: Path) -> Non
     assert run.returncode == 0, run.stdout + run.stderr
     cuts = [json.loads(line) for line in found.read_text().splitlines()]
     assert [cut["case"].split()[-1] for cut in cuts] == ["database", "broker", "mail"]
-    assert all((cut["doubled"], cut["lost"], cut["left"]) == (0, 0, 0) for cut in cuts)
+    none = ("doubled", "lost", "left", "settled_doubled", "settled_lost", "settled_uncertain")
+    assert [cut[name] for cut in cuts for name in none] == [0] * len(none) * len(cuts)
+    assert all(cut["taken_over"] > 0 for cut in cuts if "broker" not in cut["case"])
+    assert all(cut["uncertain"] <= hosts.MOST for cut in cuts)
