@@ -133,6 +133,7 @@ def test_the_text_says_more_than_the_code(status: str, said: str, kind: str) -> 
     [
         mails.answer("x@lists.example", "Merci pour ce texte, il m’a fait du bien."),
         mails.answer("x@lists.example", "My mail to Bob was not delivered, do you know why?"),
+        mails.answer("x@lists.example", "550 5.1.1 User unknown", subject="Automatic reply: away", Return_Path="<>"),
         b"",
         b"\n\n",
     ],

@@ -15,6 +15,7 @@ from newsletters.bounces import policy
 from newsletters.bounces.letter import Letter as Mail
 from newsletters.bounces.letter import words
 from newsletters.bounces.origin import Origin
+from newsletters.bounces.prose import AUTOMATIC_SUBJECT
 from newsletters.links import Purpose
 from newsletters.models import Bounce, Letter
 from newsletters.rendering import Brand, envelope
@@ -23,12 +24,6 @@ LONGEST = 20_000
 # More than this is no person's, whatever it says. A mail of ours proves only that its reader, or whoever got it
 # from them, writes.
 MOST_A_DAY = 20
-AUTOMATIC_SUBJECT = re.compile(
-    r"^\W*(?:auto(?:matic|matique)?[- :]|automatic reply|auto-?reply|out of (?:the )?office|réponse automatique"
-    r"|absence\b|message d.absence|absent\b|abwesen|automatische antwort|respuesta autom|vacation"
-    r"|risposta automatica)",
-    re.IGNORECASE,
-)
 ROBOTS = re.compile(
     r"^(?:mailer-daemon|postmaster|no-?reply|do-?not-?reply|bounces?|root"
     r"|daemon)[@+-]",

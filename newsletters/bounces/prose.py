@@ -26,6 +26,12 @@ SUBJECTS = re.compile(
     r"|mail error|rejected:|bounced? (?:mail|message|email)",
     re.IGNORECASE,
 )
+AUTOMATIC_SUBJECT = re.compile(
+    r"^\W*(?:auto(?:matic|matique)?[- :]|automatic reply|auto-?reply|out of (?:the )?office|réponse automatique"
+    r"|absence\b|message d.absence|absent\b|abwesen|automatische antwort|respuesta autom|vacation"
+    r"|risposta automatica)",
+    re.IGNORECASE,
+)
 TEXTS = re.compile(
     r"could ?n.?t be (?:delivered|sent)|could not be (?:delivered|sent)|(?:was|were|been) (?:not |un)(?:able"
     r"|delivered)"
@@ -88,8 +94,12 @@ def speaks_of_failure(letter: Letter, said: str) -> bool:
     """Tell whether a message without a machine's report is one all the same."""
     if letter.header("x-failed-recipients"):
         return True
+    title = words(letter.header("subject"))
+    # Whoever is away has a null return path too (RFC 3834), and says what they like.
+    if AUTOMATIC_SUBJECT.match(title):
+        return False
     by_server = SENDERS.search(words(letter.header("from")) + " " + letter.header("return-path")[:300])
-    subject = SUBJECTS.search(words(letter.header("subject")))
+    subject = SUBJECTS.search(title)
     text = TEXTS.search(said[:8000])
     return bool((by_server and (subject or text)) or (subject and text))
 
