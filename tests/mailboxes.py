@@ -74,10 +74,10 @@ class MailBox:
 
     def put(self, raw: bytes) -> None:
         self.count += 1
-        box = self.place / "mail" / "new"
-        (box / f"{time.time_ns()}.{self.count}.here").write_bytes(raw)
-        for file in box.iterdir():
-            shutil.chown(file, "mail")
+        made = self.place / "mail" / "tmp" / f"{time.time_ns()}.{self.count}.here"
+        made.write_bytes(raw)
+        shutil.chown(made, "mail")
+        made.rename(self.place / "mail" / "new" / made.name)
 
     def files(self) -> list[Path]:
         return [*(self.place / "mail" / "new").iterdir(), *(self.place / "mail" / "cur").iterdir()]
