@@ -44,6 +44,7 @@ class Count:
     bound: int = 0
     landed: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    fault: str = ""  # where one kind of fault had these days for itself
 
 
 class Drill:
@@ -52,6 +53,8 @@ class Drill:
     kind = ""
     # Of each hundred kills; every one of them at least once
     FAULTS = {"kill_all": 1.0, "flush_Redis": 2.0, "stop_PostgreSQL": 0.5, "kill_mail_server": 2.0}
+    # Faults that this machine cannot bring about, with the reason
+    NOT_POSSIBLE: dict[str, str] = {}
 
     def __init__(self, readers: int, seed: int, folder: Path, connections: int = CONNECTIONS) -> None:
         self.readers, self.folder, self.connections = readers, folder, connections

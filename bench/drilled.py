@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Ours(Drill):
     kind = "ours"
     FAULTS = Drill.FAULTS | {"stop_past_its_lease": 3, "end_sessions": 3, "replay_Redis": 2, "ask_to_stop": 2}
-    # It needs strace, and the right to watch other processes.
-    FAULTS |= {"refuse_fsync": 0.5} if ground.may_trace() else {}
+    NOT_POSSIBLE = {"refuse_fsync": ground.untraceable()} if ground.untraceable() else {}
+    FAULTS |= {} if NOT_POSSIBLE else {"refuse_fsync": 0.5}
 
     def prepare(self) -> None:
         from bench import servers

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -129,14 +130,16 @@ def slow(
     return Server(command, mine, folder / "slow.log", here=not before)
 
 
-def may_trace() -> bool:
-    """Tell whether processes may be watched here, and their system calls refused."""
+@cache
+def untraceable() -> str:
+    """Return why no process's system calls can be refused here, or nothing."""
     if shutil.which("strace") is None:
-        return False
+        return "no strace: apt-get install strace"
     sleeper = subprocess.Popen(["sleep", "60"])
     try:
         command = ["timeout", "0.2", "strace", "-qq", "-o", "/dev/null", "-p", str(sleeper.pid)]
-        return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 124
+        tried = subprocess.run(command, check=False, stderr=subprocess.DEVNULL)
+        return "" if tried.returncode == 124 else "this user may not watch other processes (ptrace)"
     finally:
         sleeper.kill()
         sleeper.wait()

@@ -106,8 +106,9 @@ class Hosts(Ours):
             self.redis = ground.redis(place, net.address("broker"), net.inside("broker"))
             self.sink = ground.smtp_sink(self.record, mail, net.inside("mail"))
             slow = ground.slow(self.sink.port, 4, place, mail, net.inside("mail"))
-            for server in (self.postgresql, self.redis, self.sink, slow):
-                stack.enter_context(server.running(signal.SIGQUIT))
+            stack.enter_context(self.postgresql.running(signal.SIGQUIT))
+            for server in (self.redis, self.sink, slow):
+                stack.enter_context(server.running())
             # The drill itself stands outside: it asks through sockets in the file system.
             self.broker_url = f"redis+socket://{place}/redis.sock"
             database = f"{self.postgresql.port}/postgres"
