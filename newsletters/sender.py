@@ -154,15 +154,15 @@ class Sender:
             log.warning("The database went away: %s", error)
             self.rescue(keys, ended, now)
             passed = set()
-        self.forget(ended)
         self.out |= {key: self.leased.pop(key) for key in passed}
         dropped = set(keys) - passed
-        self.supply.ended(dict.fromkeys(dropped, Outcome(State.PLANNED)))
         for key in keys:
             self.leased.pop(key, None)
             self.revisions.pop(key, None)
         self.staged = 0
         self.line.hand_off(passed, dropped)
+        self.forget(ended)
+        self.account(dict.fromkeys(dropped, Outcome(State.PLANNED)))
 
     def write(self, keys: list[Any], ended: list[tuple[Any, Outcome]], now: datetime) -> set[Any]:
         """Commit; return the keys that passed."""
@@ -230,16 +230,27 @@ class Sender:
             self.leased.pop(row.pk, None)
             self.revisions.pop(row.pk, None)
             self.done[outcome.state] += 1
-        self.supply.ended({row.pk: outcome for row, outcome in ended})
         self.ended = []
+        self.account({row.pk: outcome for row, outcome in ended})
+
+    def account(self, ends: dict[Any, Outcome]) -> None:
+        """Tell the limits. Where that cannot be written down they take more for used than was; no email hangs on it."""
+        try:
+            self.supply.ended(ends)
+        except (OperationalError, InterfaceError):
+            log.exception("What a limit has left could not be written down")
+            connection.close_if_unusable_or_obsolete()
 
     # The end
 
     def give_up(self, error: Unreachable) -> None:
         """Leave what has not been handed off to another relay, or to a later try; this one rests."""
         log.warning("The mail server cannot be reached: %s", error)
-        outcome = self.supply.unreachable(error)
         self.dead, self.made = True, iter(())
+        try:
+            outcome = self.supply.unreachable(error)
+        except (OperationalError, InterfaceError):
+            outcome = Outcome(State.RETRY, "", str(error))
         self.line.recall()
         ended = {row.pk for row, _outcome in self.ended}
         for row in self.leased.values():
@@ -254,13 +265,17 @@ class Sender:
         self.release([pk for pk in self.leased if pk not in ended])
 
     def release(self, keys: list[Any]) -> None:
-        for table, kind in lanes():
-            if mine := [key for key in keys if isinstance(key, kind)]:
-                table.release(mine, self.owner)
+        try:
+            for table, kind in lanes():
+                if mine := [key for key in keys if isinstance(key, kind)]:
+                    table.release(mine, self.owner)
+        except (OperationalError, InterfaceError):
+            log.exception("What was leased stays so until the lease runs out")
+            connection.close_if_unusable_or_obsolete()
         for key in keys:
             self.leased.pop(key)
             self.revisions.pop(key, None)
-        self.supply.ended(dict.fromkeys(keys, Outcome(State.PLANNED)))
+        self.account(dict.fromkeys(keys, Outcome(State.PLANNED)))
 
     def conclude(self) -> None:
         """Write down that nobody knows what became of that which was not answered in time."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from newsletters import allowances, walks
-from newsletters.models import Delivery, Letter
+from newsletters.models import Delivery, Letter, Relay
 from newsletters.models.outgoing import OutgoingQuerySet
 from newsletters.sender import LAST_REPLIES, QUIET, SETTLED_WITHIN, Sender
 from newsletters.supply import Supply
@@ -97,7 +97,9 @@ class Loop:
         if len(busy) > 1:
             patience = QUIET
         for sender in self.senders:
-            sender.step(more, patience if sender is first else 0)
+            # A relay that rests is not asked again: whoever reaches it says so.
+            if sender.busy or not sender.dead:
+                sender.step(more, patience if sender is first else 0)
 
     def mute(self) -> bool:
         """Tell whether the replies that are lacking may take minutes: whoever is not silent need not wait for them."""
@@ -142,9 +144,19 @@ def _senders(
     for route in allowances.routes():
         if any(route.of(lane()).due(now).exists() for lane in lanes):
             for relay in allowances.free(route, now):
-                if relay.pk not in known:
-                    way = stack.enter_context(closing(line(way_out(relay.url))))
+                if relay.pk not in known and (way := _opened(relay, now, way_out)):
+                    stack.enter_context(closing(way))
                     yield Sender(way, Supply(route, relay, lanes, clock), clock)
+
+
+def _opened(relay: Relay, now: datetime, way_out: Callable[[str], Transport | Line]) -> Line | None:
+    """Return a relay's way out; one whose settings cannot be used rests, and keeps nobody else's mail waiting."""
+    try:
+        return line(way_out(relay.url))
+    except Exception:
+        log.exception("The relay %s cannot be used", relay)
+        allowances.rest(relay, now)
+        return None
 
 
 def waiting(now: datetime) -> bool:

@@ -64,10 +64,11 @@ class Supply:
 
     def ended(self, ends: Mapping[Any, Outcome]) -> None:
         """Hear how rows have ended, and tell the other workers once a bite is through."""
-        for bite in list(self.bites):
+        for bite in self.bites:
             mine = [key for key in ends if key in bite.out]
             bite.out.difference_update(mine)
             bite.left += sum(ends[key].state in GONE for key in mine)
+        for bite in list(self.bites):
             self._settle(bite)
         for outcome in ends.values():
             # Only a reply of the server tells its mood.

@@ -44,12 +44,13 @@ class Aside(InTurn):
         super().recall()
 
     def hand_off(self, passed: set[Any], dropped: set[Any]) -> None:
-        if not passed:
+        if passed:
+            self.staged.clear()
+            self.calling = True
+            threading.Thread(target=self._call, args=(passed,), daemon=True).start()
+        elif dropped:
+            # Nothing is staged while a call is under way: it is never disturbed from here.
             super().hand_off(passed, dropped)
-            return
-        self.staged.clear()
-        self.calling = True
-        threading.Thread(target=self._call, args=(passed,), daemon=True).start()
 
     def close(self) -> None:
         # A call that nobody waits for any more ends by itself; its connection is not taken away under it.
