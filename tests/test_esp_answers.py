@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 
-from newsletters import letters, sending
-from newsletters.models import Delivery, Letter, Relay, Rest
+from newsletters import letters, sending, stuck
+from newsletters.models import Delivery, Letter, Publication, Relay, Rest
 from newsletters.models.outgoing import State
 from newsletters.transports import parse
 from newsletters.transports.esp import ESP
@@ -19,8 +20,11 @@ from tests.providers import NAMES, Call, StandIn, open_provider
 from tests.providers.day import DOUBTFUL, MONDAY, ONCE, Open, drain, messages, planned, states
 from tests.servers import MailServer
 from tests.test_failover import second
+from tests.test_hooks import KEY, mailgun, post
 
 __all__ = ["open_provider", "planned", "second"]
+
+HOOK = {"MAILGUN_WEBHOOK_SIGNING_KEY": KEY, "WEBHOOK_SECRET": "hook:secret"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,6 +124,27 @@ def test_what_may_have_arrived_is_never_sent_again(
 
     assert drain(MONDAY + timedelta(hours=1)) == {}
     assert len(provider.calls) == 1
+
+
+def test_what_a_provider_says_it_delivered_during_a_slow_call_is_not_sent_again(
+    planned: Any, open_provider: Open, settings: Any
+) -> None:
+    provider = open_provider("mailgun")
+    settings.ANYMAIL |= HOOK | {"REQUESTS_TIMEOUT": "1"}
+    Publication.objects.update(when_uncertain=Publication.WhenUncertain.TWICE)
+    planned("Nadia", "Ali")
+    provider.replies = ["hang"]
+
+    def told() -> bool:
+        with time_machine.travel(MONDAY, tick=False):
+            for mail in provider.mails()[:1]:
+                post("mailgun/tracking", mailgun(mail.number, "delivered"))
+        return False
+
+    assert drain(stopping=told) == {"uncertain": 2}
+
+    assert sorted(states().values()) == [(State.SENT, ""), (State.UNCERTAIN, "no reply")]
+    assert stuck.by_choice(MONDAY + timedelta(hours=1)) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

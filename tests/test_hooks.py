@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -13,11 +14,13 @@ from django.test import Client
 from django.urls import get_resolver
 
 from newsletters.claims import End
-from newsletters.models import Bounce, Delivery, Letter, Stop, Subscriber
+from newsletters.models import Bounce, Delivery, Letter, Publication, Stop, Subscriber, Walk
 from newsletters.models.outgoing import State
 from tests import mails
+from tests.conftest import Reader
 from tests.outbox import MONDAY, Send, message_id, row, token
 from tests.test_bounces import suppressed
+from tests.test_walks import came, live, make_sequence
 
 KEY = "key-for-hooks"
 SECRET = {"HTTP_AUTHORIZATION": "Basic " + base64.b64encode(b"hook:secret").decode()}
@@ -103,6 +106,41 @@ def test_an_event_may_come_before_our_own_settling(sent: Send) -> None:
         Delivery.objects.hand_off([], row_before.owner, MONDAY, [End(row_before.pk, State.SENT)])
 
     assert look(alice) == ("bounced", ["dead"], State.FAILED)
+
+
+def test_a_delivery_that_is_told_during_the_call_outlasts_its_silent_end(sent: Send) -> None:
+    (alice,) = sent()
+    owner = uuid.uuid4()
+    Delivery.objects.update(state=State.HANDOFF, owner=owner, settled_at=None, reply="")
+    number = {"message": {"headers": {"message-id": "7@mailgun.example"}}}
+
+    post("mailgun/tracking", mailgun(message_id(alice), "delivered", **number))
+    before = row(alice)
+    Delivery.objects.hand_off([], owner, MONDAY, [End(before.pk, State.UNCERTAIN, "no reply")])
+    put_off = Delivery.objects.put_off([before.pk], owner, MONDAY, "", states=(State.LEASED, State.HANDOFF))
+
+    assert (row(alice).state, row(alice).reason, put_off) == (State.SENT, "", 0)
+    assert row(alice).reply == "<7@mailgun.example>"
+
+
+def test_a_step_that_is_told_delivered_is_had_although_its_worker_died(
+    publication: Publication, reader: Reader
+) -> None:
+    make_sequence(publication, "s", 3, welcome=True)
+    alice = reader(now=MONDAY - timedelta(hours=18))
+    live(0, 0)
+    # The worker's last commit was the hand-off.
+    Delivery.objects.update(state=State.HANDOFF, settled_at=None, leased_until=MONDAY)
+    reached = alice.walks.get().reached
+    Walk.objects.update(reached=0)
+
+    post("mailgun/tracking", mailgun(message_id(alice), "delivered"))
+    post("mailgun/tracking", mailgun(message_id(alice), "opened", "t2"))
+
+    assert alice.walks.get().reached == reached > 0
+    live(1, 2)
+
+    assert came(alice) == ["s1", "s2", "s3"]
 
 
 def test_events_may_come_in_the_wrong_order(sent: Send) -> None:

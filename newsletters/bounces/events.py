@@ -9,10 +9,11 @@ from anymail.signals import AnymailInboundEvent, AnymailTrackingEvent, EventType
 from django.db import transaction
 from django.utils import timezone
 
-from newsletters import bounces, tasks
+from newsletters import bounces, tasks, walks
 from newsletters.bounces import origin, policy, verdict
 from newsletters.bounces.origin import Origin
 from newsletters.bounces.report import CODE, STATUS, Failure, in_text
+from newsletters.headers import one_line
 from newsletters.models import Bounce
 from newsletters.models.outgoing import State
 from newsletters.transports.providers import PROVIDERS
@@ -56,7 +57,7 @@ def happened(sender: Any, event: AnymailTrackingEvent, esp_name: str, **more: An
     if found is None:
         return
     if event.event_type in TAKEN:
-        arrived(found, now)
+        arrived(found, str(event.message_id or ""), now)
     elif kind:
         text = event.mta_response or event.description or ""
         told = f"{esp_name} {event.event_id} {event.recipient}" if event.event_id else ""
@@ -124,12 +125,18 @@ def provider_words(raw: Any, depth: int = 3) -> set[str]:
     return found.union(*(provider_words(value, depth - 1) for value in raw.values()))
 
 
-def arrived(found: Origin, now: datetime) -> None:
-    """Settle a mail of which nobody knew whether the provider had taken it."""
+def arrived(found: Origin, number: str, now: datetime) -> None:
+    """Settle a mail of which nobody knew whether the provider had taken it, be its call still under way.
+
+    What the call says later changes it no more, so the provider's number is kept here, and a sequence goes on here.
+    """
     if not found.known:
         return
-    rows = type(found.row)._default_manager.filter(pk=found.row.pk, state=State.UNCERTAIN)
-    rows.update(state=State.SENT, settled_at=now, leased_until=None)
+    rows = type(found.row)._default_manager.filter(pk=found.row.pk)
+    walks.advance(rows.filter(state=State.HANDOFF).claimed())
+    facts: dict[str, Any] = {"reply": one_line(number)[:250]} if number else {}
+    rows = rows.filter(state__in=(State.HANDOFF, State.UNCERTAIN))
+    rows.update(state=State.SENT, settled_at=now, leased_until=None, **facts)
 
 
 def received(sender: Any, event: AnymailInboundEvent, esp_name: str, **more: Any) -> None:
