@@ -10,7 +10,7 @@ import pytest
 import time_machine
 
 from newsletters import letters, sending, stuck
-from newsletters.models import Delivery, Letter, Publication, Relay, Rest
+from newsletters.models import Alarm, Bounce, Delivery, Letter, Publication, Relay, Rest, Stop, Subscriber
 from newsletters.models.outgoing import State
 from newsletters.transports import parse
 from newsletters.transports.esp import ESP
@@ -324,6 +324,28 @@ def test_each_reader_has_their_own_end(name: str, reason: str, planned: Any, ope
 
     assert drain() == {"sent": 1, "failed": 1}
     assert sorted(states().values()) == [(State.FAILED, reason), (State.SENT, "")]
+
+
+def inactive(call: Call) -> Any:
+    said = (
+        "You tried to send to recipient(s) that have been marked as inactive. Found inactive addresses: {}. Inactive "
+        "recipients are ones that have generated a hard bounce, a spam complaint, or a manual suppression."
+    )
+    return 200, {}, [{"ErrorCode": 406, "Message": said.format(one["To"])} for one in call.body]
+
+
+def test_readers_on_the_providers_own_list_have_left_and_stop_nothing(planned: Any, open_provider: Open) -> None:
+    provider = open_provider("postmark")
+    planned(*(f"n{n}" for n in range(40)))
+    provider.replies = [inactive] * 9
+
+    assert drain() == {"failed": 40}
+
+    assert set(states().values()) == {(State.FAILED, "blocked")}
+    assert not Stop.objects.exists()
+    assert not Alarm.objects.filter(cause="many_refusals").exists()
+    assert set(Bounce.objects.values_list("kind", flat=True)) == {Bounce.Kind.LEFT}
+    assert set(Subscriber.objects.values_list("status", flat=True)) == {"unsubscribed"}
 
 
 def test_a_paused_ses_account_is_tried_again(planned: Any, open_provider: Open) -> None:

@@ -75,11 +75,13 @@ def row_key(row: Any) -> str:
 def refused(rows: Iterable[Any], outcome: Outcome, now: datetime) -> None:
     """Write down what a server said to these rows while they were sent: deliveries or letters, or claims on deliveries.
 
-    To be called after their settling, in the same transaction. Only what was said to the recipient may cost a reader. A
-    refusal for now counts only where a provider asks for a proof of the sender.
+    To be called after their settling, in the same transaction. Only what was said to the recipient may cost a reader,
+    and that their address stands on the provider's own list. A refusal for now counts only where a provider asks for a
+    proof of the sender.
     """
     failure = failure_of(outcome)
-    kind = verdict.of(failure)
+    # Whatever the words: it is asked before our list, and nothing of ours would arrive any more.
+    kind = Kind.LEFT if outcome.reason == "blocked" else verdict.of(failure)
     if outcome.state != State.FAILED and not (outcome.state == State.RETRY and kind == Kind.AUTH):
         return
     if outcome.reason != "address" and kind in {Kind.HARD, Kind.SOFT, Kind.FULL}:
