@@ -227,7 +227,7 @@ class Sink:
     """What smtp-sink wrote down, as a newsletters.postfix.Record: it has each message that it took, and no other."""
 
     def __init__(self, taken: Iterable[Taken]) -> None:
-        self.names = {one.message_id.strip("<>") for one in taken}
+        self.names = {one.message_id.strip("<>").partition("@")[0] for one in taken}
 
     def ask(self, messages: Mapping[str, datetime]) -> "dict[str, Answer]":
         from newsletters.postfix import Answer

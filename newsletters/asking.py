@@ -100,11 +100,10 @@ class Asked:
             raise NoAnswer(_("it finds no message by our own number; its events settle what it took"))
         question, holds = QUESTIONS[self.name]
         with closing(opened(self.name)) as backend:
-            for name in names:
-                number = name.partition("@")[0]
+            for number in names:
                 try:
                     if holds(answer(question(backend, number)), number):
-                        yield name
+                        yield number
                 except (AttributeError, IndexError, KeyError, TypeError, json.JSONDecodeError):
                     raise NoAnswer(_("its answer cannot be read")) from None
 

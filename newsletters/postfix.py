@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+OURS = re.compile(r"postfix[\w/-]*?/[\w-]+\[\d+\]: ")
 LINE = re.compile(r"postfix[\w/-]*?/([\w-]+)\[\d+\]: ([0-9A-Za-z]{6,25}): (.*)")
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)|([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)")
-MESSAGE_ID = re.compile(r"message-id=<?([^>\s]+)>?")
+MESSAGE_ID = re.compile(r"message-id=<?([^@>\s]+)")
 END = re.compile(r"status=(sent|bounced|expired|deferred|undeliverable) \((.*)\)?$")
 # Several agents log at the same time, not always in order.
 SLACK = timedelta(seconds=5)
@@ -28,7 +29,7 @@ class Record(Protocol):
     """Somebody who knows what was taken: a relay's log, its queue, a provider that can be asked."""
 
     def ask(self, messages: Mapping[str, datetime]) -> dict[str, Answer]:
-        """Return what is known of messages, given with the instant they were handed over, by Message-ID."""
+        """Return what is known of messages, given with the instant they were handed over, by token."""
 
 
 @dataclass(slots=True)
@@ -48,6 +49,7 @@ class Log:
     whole: bool = False
     first: datetime | None = None
     last: datetime | None = None
+    named: bool = False
     tracks: dict[str, Track] = field(default_factory=dict)
 
     def ask(self, messages: Mapping[str, datetime]) -> dict[str, Answer]:
@@ -64,22 +66,29 @@ class Log:
         return Answer("absent") if self._covers(at) else None
 
     def _covers(self, at: datetime) -> bool:
-        """Tell whether a message that was taken would stand in this log: it begins before, and ends long after."""
+        """Tell whether a message that was taken would stand in this log: it begins before, and ends long after.
+
+        One that names no message at all, such as Debian's mail.warn, would not name ours either.
+        """
         from newsletters.models.outgoing import REPLY_WAIT
 
-        if self.first is None or self.last is None or self.first > at:
+        if not self.named or self.first is None or self.last is None or self.first > at:
             return False
         return self.whole or self.last >= at + REPLY_WAIT
 
     def _read(self, wanted: Collection[str]) -> None:
         queue: dict[str, str] = {}
         for line in self.lines:
+            if not OURS.search(line[:4000]):
+                continue
             self._stamp(line)
             if not (match := LINE.search(line[:4000])):
                 continue
             agent, number, rest = match.groups()
-            if agent == "cleanup" and (found := MESSAGE_ID.match(rest)) and found[1] in wanted:
-                queue[number] = found[1]
+            if agent == "cleanup" and (found := MESSAGE_ID.match(rest)):
+                self.named = True
+                if (name := found[1].lower()) in wanted:
+                    queue[number] = name
             elif number in queue:
                 self._follow(self.tracks.setdefault(queue[number], Track()), agent, rest)
 
@@ -117,12 +126,7 @@ class Queue:
     lines: Iterable[str]
 
     def ask(self, messages: Mapping[str, datetime]) -> dict[str, Answer]:
-        by_token = {name.partition("@")[0]: name for name in messages}
-        found: dict[str, Answer] = {}
-        for line in self.lines:
-            if name := by_token.get(token(line)):
-                found[name] = Answer("sent")
-        return found
+        return {name: Answer("sent") for name in map(token, self.lines) if name in messages}
 
 
 def token(line: str) -> str:

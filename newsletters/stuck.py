@@ -50,7 +50,8 @@ def settle(record: Record, now: datetime, publication: Publication | None = None
     """Ask a record about every uncertain row and write down what it knows; return how many ended how."""
     done: Counter[str] = Counter()
     rows = uncertain(publication)
-    known = {postage.message_id(row): row for row in rows}
+    # The sender's domain may be another today than in the Message-ID.
+    known = {postage.token(row): row for row in rows}
     answers = record.ask({name: row.handoff_at or row.due_at for name, row in known.items()})
     for name, answer in answers.items():
         done[apply(known[name], answer, now)] += 1

@@ -42,6 +42,7 @@ def states(readers: Any) -> list[str]:
 
 HEAD = "2026-11-23T05:00:00.000000+00:00 mail postfix/master[1]: daemon started\n"
 TAIL = "2026-11-23T09:00:00.000000+00:00 mail postfix/anvil[9]: statistics\n"
+STRANGER = "2026-11-23T{} mail postfix/cleanup[6]: 0F0F0F0F0F: message-id=<hello@friends.example>\n"
 
 
 def taken(name: str, queue_id: str, *ends: str, at: str = "2026-11-23T06:00:01.000000+00:00") -> str:
@@ -99,7 +100,7 @@ def test_a_message_that_was_cut_off_was_not_taken(doubtful: Any, tmp_path: Path)
 @pytest.mark.parametrize("part", ["begins too late", "ends too early", "empty"])
 def test_a_log_that_may_lack_the_time_in_question_proves_nothing(doubtful: Any, tmp_path: Path, part: str) -> None:
     log = tmp_path / "mail.log"
-    late, early = TAIL, HEAD + HEAD.replace("T05:00", "T06:05")
+    late, early = TAIL + STRANGER.format("09:30:00+00:00"), HEAD + STRANGER.format("06:05:00+00:00")
     log.write_text({"begins too late": late, "ends too early": early, "empty": ""}[part])
 
     command("--from-log", str(log))
@@ -109,6 +110,37 @@ def test_a_log_that_may_lack_the_time_in_question_proves_nothing(doubtful: Any, 
     assert states(doubtful) == (["planned"] * 3 if part == "ends too early" else ["uncertain"] * 3)
 
 
+@pytest.mark.parametrize("program", ["nginx[1]: GET /", "postfix/smtpd[5]: warning: hostname x does not resolve"])
+def test_a_log_that_names_no_messages_proves_nothing(doubtful: Any, tmp_path: Path, program: str) -> None:
+    log = tmp_path / "other.log"
+    log.write_text("".join(f"2026-11-23T{hour}:00:00+00:00 mail {program}\n" for hour in ("05", "09")))
+
+    command("--from-log", str(log), "--whole")
+
+    assert states(doubtful) == ["uncertain"] * 3
+
+
+def test_another_programs_lines_do_not_make_a_log_longer(doubtful: Any, tmp_path: Path) -> None:
+    log = tmp_path / "syslog"
+    nginx = "2026-11-23T{}:00:00+00:00 mail nginx[1]: GET /\n"
+    log.write_text(nginx.format("05") + STRANGER.format("08:00:00+00:00") + nginx.format("09"))
+
+    command("--from-log", str(log), "--whole")
+
+    assert states(doubtful) == ["uncertain"] * 3
+
+
+def test_a_message_is_known_again_after_its_sender_moved(doubtful: Any, tmp_path: Path) -> None:
+    alice, bob, _carol = doubtful
+    log = tmp_path / "mail.log"
+    log.write_text(HEAD + taken(message_id(alice), "0A1B2C3D4E") + taken(message_id(bob).upper(), "0A1B2C3D4F") + TAIL)
+    Publication.objects.update(sender="maud@elsewhere.example")
+
+    command("--from-log", str(log))
+
+    assert states(doubtful) == ["sent", "sent", "planned"]
+
+
 def test_the_old_form_of_log_lines_is_read_in_this_machines_time(doubtful: Any, tmp_path: Path) -> None:
     log = tmp_path / "mail.log"
     at = (MONDAY + timedelta(seconds=1)).astimezone().strftime("%b %e %H:%M:%S")
@@ -116,7 +148,9 @@ def test_the_old_form_of_log_lines_is_read_in_this_machines_time(doubtful: Any, 
     last = (MONDAY + timedelta(hours=3)).astimezone().strftime("%b %e %H:%M:%S")
     alice = doubtful[0]
     log.write_text(
-        f"{first} mail postfix/x[1]: a\n" + taken(message_id(alice), "ABCDEF0123", at=at) + f"{last} mail x: b\n"
+        f"{first} mail postfix/x[1]: a\n"
+        + taken(message_id(alice), "ABCDEF0123", at=at)
+        + f"{last} mail postfix/x[1]: b\n"
     )
 
     command("--from-log", str(log))

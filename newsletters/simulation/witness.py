@@ -27,7 +27,8 @@ class Witness:
 
     def ask(self, messages: Mapping[str, datetime]) -> dict[str, Answer]:
         """Say what became of messages, as a relay's log does."""
-        return {name: Answer("sent" if self.accepted[name] else "absent") for name in messages}
+        had = {name.partition("@")[0] for name in self.accepted}
+        return {name: Answer("sent" if name in had else "absent") for name in messages}
 
     def accept(self, message: Message) -> None:
         self.accepted[message.message_id] += 1
