@@ -3,16 +3,19 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import cache
 from itertools import islice
 from typing import Any
 
 from newsletters import bounces, postage, walks
+from newsletters.allowances import route_of
 from newsletters.bounces import policy, verdict
 from newsletters.bounces.origin import Origin, reader_of
 from newsletters.bounces.report import STATUS, Failure, in_text
 from newsletters.models import Bounce, Delivery, Letter, Publication, Stop
 from newsletters.models.outgoing import WAITING, OutgoingQuerySet, State
 from newsletters.postfix import Answer, Record
+from newsletters.transports import parse
 
 # A provider's webhook or a slow reply may still say what became of it.
 PATIENCE = timedelta(minutes=15)
@@ -46,16 +49,27 @@ def stops(publication: Publication | None = None) -> Iterable[Stop]:
     return standing.filter(publication=publication) if publication else standing
 
 
-def settle(record: Record, now: datetime, publication: Publication | None = None) -> Counter[str]:
-    """Ask a record about every uncertain row and write down what it knows; return how many ended how."""
+def settle(record: Record, now: datetime, publication: Publication | None = None, whole: bool = True) -> Counter[str]:
+    """Ask a record about every uncertain row and write down what it knows; return how many ended how.
+
+    One that is not `whole` is a single relay's: what it lacks, another relay may have taken.
+    """
     done: Counter[str] = Counter()
     rows = uncertain(publication)
     # The sender's domain may be another today than in the Message-ID.
     known = {postage.token(row): row for row in rows}
     answers = record.ask({name: row.handoff_at or row.due_at for name, row in known.items()})
+    only = cache(one_relay)
     for name, answer in answers.items():
-        done[apply(known[name], answer, now)] += 1
+        if whole or answer.state != "absent" or only(known[name].publication_id):
+            done[apply(known[name], answer, now)] += 1
     return done
+
+
+def one_relay(publication: int) -> bool:
+    """Tell whether a publication's mail goes through a single mail server, and no provider."""
+    relays = route_of(publication)
+    return len(relays) == 1 and parse(relays[0].url).scheme != "esp"
 
 
 def apply(row: Row, answer: Answer, now: datetime) -> str:

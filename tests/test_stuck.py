@@ -13,7 +13,7 @@ import time_machine
 from django.core.management import CommandError, call_command
 
 from newsletters import sending, stuck, tasks
-from newsletters.models import Bounce, Delivery, Heartbeat, Letter, Publication, Stop
+from newsletters.models import Bounce, Delivery, Heartbeat, Letter, Publication, Relay, Stop
 from newsletters.models.outgoing import State
 from tests.outbox import MONDAY, Send, message_id, row, token
 from tests.servers import MailServer
@@ -139,6 +139,24 @@ def test_a_message_is_known_again_after_its_sender_moved(doubtful: Any, tmp_path
     command("--from-log", str(log))
 
     assert states(doubtful) == ["sent", "sent", "planned"]
+
+
+@pytest.mark.parametrize("ways", [("smtp://one.example:25", "smtp://two.example:25"), ("esp:mailgun",)])
+def test_one_servers_log_does_not_speak_for_another_relay(
+    doubtful: Any, tmp_path: Path, publication: Publication, ways: tuple[str, ...]
+) -> None:
+    log = tmp_path / "mail.log"
+    log.write_text(HEAD + taken(message_id(doubtful[0]), "0A1B2C3D4E") + TAIL)
+    for way in ways:
+        relay = Relay(publication=publication, name=way)
+        relay.url = way
+        relay.save()
+
+    command("--from-log", str(log))
+    assert states(doubtful) == ["sent", "uncertain", "uncertain"]
+
+    command("--from-log", str(log), "--whole")
+    assert states(doubtful) == ["sent", "planned", "planned"]
 
 
 def test_the_old_form_of_log_lines_is_read_in_this_machines_time(doubtful: Any, tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ class Command(BaseCommand):
         parser.add_argument("--publication", help="only this one, by its short name in addresses")
         parser.add_argument("--from-log", metavar="FILE", help="settle by a Postfix log; - reads standard input")
         parser.add_argument(
-            "--whole", action="store_true", help="with --from-log: what is not in this log was not taken"
+            "--whole",
+            action="store_true",
+            help="with --from-log: what is not in this log was not taken, by any relay; without it, that settles only"
+            " publications with one relay, a mail server, and a log that goes on for eleven minutes",
         )
         parser.add_argument("--queue", action="store_true", help="settle by the queue of Postfix on this machine")
         parser.add_argument("--ask", action="store_true", help="settle by what the relays' providers know")
@@ -80,7 +83,7 @@ class Command(BaseCommand):
                 lines = sys.stdin if name == "-" else stack.enter_context(open(name, errors="replace"))
             except OSError as error:
                 raise CommandError(f"{name} cannot be read: {error.strerror}.") from None
-            return stuck.settle(postfix.Log(lines, now, whole), now, only)
+            return stuck.settle(postfix.Log(lines, now, whole), now, only, whole)
 
     def by_queue(self, now: datetime, only: Publication | None) -> Counter[str]:
         try:
