@@ -11,7 +11,7 @@ from typing import Protocol
 OURS = re.compile(r"postfix[\w/-]*?/[\w-]+\[\d+\]: ")
 LINE = re.compile(r"postfix[\w/-]*?/([\w-]+)\[\d+\]: ([0-9A-Za-z]{6,25}): (.*)")
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)|([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)")
-MESSAGE_ID = re.compile(r"message-id=<?([^@>\s]+)")
+MESSAGE_ID = re.compile(r"message-id=<?([^@>\s]*)")
 END = re.compile(r"status=(sent|bounced|expired|deferred|undeliverable) \((.*)\)?$")
 # Several agents log at the same time, not always in order.
 SLACK = timedelta(seconds=5)
@@ -87,10 +87,12 @@ class Log:
             agent, number, rest = match.groups()
             if agent == "cleanup" and (found := MESSAGE_ID.match(rest)):
                 self.named = True
-                if (name := found[1].lower()) in wanted:
-                    queue[number] = name
-            elif number in queue:
+                queue[number] = found[1].lower()
+            elif queue.get(number) in wanted:
                 self._follow(self.tracks.setdefault(queue[number], Track()), agent, rest)
+            # Postfix gives the number of a message that is gone to another.
+            if agent == "qmgr" and rest.startswith("removed"):
+                queue.pop(number, None)
 
     def _follow(self, track: Track, agent: str, rest: str) -> None:
         # The message is Postfix's once the queue manager has it; before that the client may have gone in the middle.

@@ -97,6 +97,27 @@ def test_a_message_that_was_cut_off_was_not_taken(doubtful: Any, tmp_path: Path)
     assert row(alice).state == "planned"
 
 
+REMOVED = "2026-11-23T06:00:02.000000+00:00 mail postfix/qmgr[2]: 0A1B2C3D4E: removed\n"
+
+
+@pytest.mark.parametrize(("between", "skipped"), [(REMOVED, 0), (REMOVED, 2), ("", 0)])
+@pytest.mark.parametrize("other", ["hello@friends.example", ""])
+def test_a_queue_id_that_comes_again_is_another_message(
+    doubtful: Any, tmp_path: Path, between: str, skipped: int, other: str
+) -> None:
+    alice = doubtful[0]
+    log = tmp_path / "mail.log"
+    bounced = "status=bounced (host mx[1.2.3.4] said: 550 5.1.1 <z@example.com>: User unknown)"
+    lines = taken(other, "0A1B2C3D4E", bounced, at="2026-11-23T08:00:00.000000+00:00").splitlines(keepends=True)
+    ours = taken(message_id(alice), "0A1B2C3D4E", "status=sent (250 ok)")
+    log.write_text(HEAD + ours + between + "".join(lines[skipped:]) + TAIL)
+
+    command("--from-log", str(log))
+
+    alice.refresh_from_db()
+    assert (row(alice).state, alice.status) == ("sent", "active")
+
+
 @pytest.mark.parametrize("part", ["begins too late", "ends too early", "empty"])
 def test_a_log_that_may_lack_the_time_in_question_proves_nothing(doubtful: Any, tmp_path: Path, part: str) -> None:
     log = tmp_path / "mail.log"
