@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q, Sum
+from django.db.models import F, Max, Q, Sum
 
 from newsletters import headers, limits
 from newsletters.limits import Window
@@ -219,20 +219,24 @@ def put_in_line(
         return
     window = limits.domain_windows(relay, domain)[0]
     each = window.length / ((window.number - window.kept) * PACE)
-    start = _places(relay, domain, len(keys) * each, now)
+    last = mine.filter(pk__in=keys).aggregate(last=Max("late_until"))["last"] or now
+    start = _places(relay, domain, len(keys) * each, now, last)
     # A second's rows share a place.
     together = max(1, int(timedelta(seconds=1) / each))
     for place in range(0, len(keys), together):
         _wait(mine.filter(pk__in=keys[place : place + together]), start + place * each)
 
 
-def _places(relay: Relay, domain: str, span: timedelta, now: datetime) -> datetime:
-    """Lengthen a domain's line and return where it ended before."""
+def _places(relay: Relay, domain: str, span: timedelta, now: datetime, last: datetime) -> datetime:
+    """Lengthen a domain's line and return where it ended before.
+
+    It is never longer than to `last`, when it is too late for all of these: they keep no place before tomorrow's.
+    """
     with transaction.atomic():
         line, _new = Line.objects.get_or_create(relay=relay, domain=domain, defaults={"until": now})
         line = Line.objects.select_for_update().get(pk=line.pk)
         start = max(line.until, now)
-        Line.objects.filter(pk=line.pk).update(until=start + span)
+        Line.objects.filter(pk=line.pk).update(until=max(line.until, min(start + span, last)))
     return start
 
 

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from newsletters import sending
-from newsletters.models import Letter, Publication, Relay, Rest
+from newsletters import planning, promise, sending
+from newsletters.models import Delivery, Letter, Publication, Relay, Rest, Series
 from newsletters.transports import Message, Outcome
 from newsletters.transports.aside import Aside
 from tests.daemons import free_port
 from tests.servers import MailServer
 from tests.test_failover import second
 from tests.test_limits import HOUR, MONDAY, drain, mail_url, planned, relay, states
+from tests.test_planning import make_issue
 
 __all__ = ["mail_url", "planned", "second"]
 
@@ -119,3 +120,24 @@ def test_a_stop_takes_nothing_away_from_a_call_that_begins() -> None:
 
     assert line.poll(10) == {1: Outcome("sent")}
     assert called == [{1}]
+
+
+def test_a_domain_that_takes_too_few_one_day_takes_as_many_the_next(
+    planned: Any, publication: Publication, smtp: MailServer
+) -> None:
+    relay(domain_caps={"example.com": "2/h"})
+    planned(60)
+    queue, sent = Series.objects.get(), []
+    queue.append(make_issue(publication, "Un"))
+    queue.append(make_issue(publication, "Deux"))
+
+    for days in range(3):
+        day = MONDAY + timedelta(days=days)
+        promise.tick(day, planning.tick(day))
+        for half in range(32):
+            sending.sweep(day + half * HOUR / 2)
+            drain(day + half * HOUR / 2)
+        sent.append(Delivery.objects.filter(local_date=day.date(), state="sent").count())
+
+    assert min(sent) >= 12
+    assert max(sent) - min(sent) <= 2
