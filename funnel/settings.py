@@ -183,6 +183,7 @@ CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     "tick": {"task": "newsletters.tasks.tick", "schedule": 30, "options": {"expires": 30}},
     "rehearse": {"task": "newsletters.tasks.rehearse", "schedule": 300, "options": {"expires": 300}},
+    "choose": {"task": "newsletters.tasks.choose", "schedule": 60, "options": {"expires": 60}},
     "collect": {"task": "newsletters.tasks.collect", "schedule": 150, "options": {"expires": 150}},
     "answer": {"task": "optin.tasks.answer", "schedule": 30, "options": {"expires": 30}},
 }

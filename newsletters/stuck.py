@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import cache
-from itertools import islice
 from typing import Any
 
 from newsletters import bounces, postage, walks
@@ -50,12 +49,16 @@ def stops(publication: Publication | None = None) -> Iterable[Stop]:
 
 
 def settle(record: Record, now: datetime, publication: Publication | None = None, whole: bool = True) -> Counter[str]:
-    """Ask a record about every uncertain row and write down what it knows; return how many ended how.
+    """Ask a record about every uncertain row."""
+    return settle_rows(record, uncertain(publication), now, whole)
+
+
+def settle_rows(record: Record, rows: Iterable[Row], now: datetime, whole: bool = True) -> Counter[str]:
+    """Ask a record about uncertain rows and write down what it knows; return how many ended how.
 
     One that is not `whole` is a single relay's: what it lacks, another relay may have taken.
     """
     done: Counter[str] = Counter()
-    rows = uncertain(publication)
     # The sender's domain may be another today than in the Message-ID.
     known = {postage.token(row): row for row in rows}
     answers = record.ask({name: row.handoff_at or row.due_at for name, row in known.items()})
@@ -102,8 +105,8 @@ def again(rows: Iterable[Row], now: datetime) -> State:
         at = max(now, row.due_at)
         if fresh.update(state=State.PLANNED, try_at=at, owner=None, leased_until=None, settled_at=None):
             end = State.PLANNED
-        else:
-            mine(row).update(state=State.FAILED, reason="lost", settled_at=now, leased_until=None)
+        elif not mine(row).update(state=State.FAILED, reason="lost", settled_at=now, leased_until=None):
+            continue
         if isinstance(row, Delivery):
             walks.step_back(row)
     return end
@@ -115,12 +118,3 @@ def refuse(row: Row, text: str, now: datetime) -> None:
     name = bounces.row_key(row)
     event = policy.Event(verdict.of(failure), Origin(row, reader_of(row)), Bounce.Door.LOG, name, failure.status, text)
     policy.record(event, now)
-
-
-def by_choice(now: datetime) -> int:
-    """Send again what is uncertain, where a publication rather has it twice than not at all."""
-    rows = Delivery.objects.filter(state=State.UNCERTAIN, handoff_at__lt=now - PATIENCE, late_until__gt=now)
-    chosen = rows.filter(publication__when_uncertain=Publication.WhenUncertain.TWICE)
-    some = list(islice(chosen.iterator(CHUNK), CHUNK))
-    again(some, now)
-    return len(some)

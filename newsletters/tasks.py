@@ -17,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from newsletters import alarms, heartbeat, notices, planning, promise, rehearsal, sending, stuck
+from newsletters import alarms, choosing, heartbeat, notices, planning, promise, rehearsal, sending
 from newsletters.bounces import mailbox
 from newsletters.models import Heartbeat
 from newsletters.models.outgoing import State
@@ -67,7 +67,6 @@ def tick() -> None:
     guarded(notices.tick, now)
     plans = planning.tick(now)
     sending.sweep(now)
-    guarded(stuck.by_choice, now)
     if sending.waiting(now):
         _wake(CREW)
     keep_watch(now, plans)
@@ -90,6 +89,13 @@ def collect() -> None:
     now = timezone.now()
     if settings.BOUNCE_MAILBOX and mailbox.due(now):
         guarded(mailbox.collect, settings.BOUNCE_MAILBOX, now)
+        wake()
+
+
+@shared_task
+def choose() -> None:
+    """Settle what is uncertain by a publication's choice. It waits for providers, so it is no part of the tick."""
+    if choosing.by_choice(timezone.now()):
         wake()
 
 

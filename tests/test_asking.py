@@ -8,9 +8,9 @@ import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 
-from newsletters import asking, stuck
+from newsletters import asking, stuck, tasks
 from newsletters.asking import QUESTIONS
-from newsletters.models import Delivery
+from newsletters.models import Delivery, Publication
 from newsletters.models.outgoing import State
 from tests.providers import NAMES, StandIn, open_provider
 from tests.providers.day import MONDAY, Open, drain, planned, states
@@ -35,6 +35,12 @@ def broken_off(name: str, planned: Any, open_provider: Open) -> StandIn:
     provider.replies = ["drop"]
     assert drain() == {"uncertain": 2}
     return provider
+
+
+def choose_twice() -> None:
+    Publication.objects.update(when_uncertain="twice")
+    with time_machine.travel(LATER, tick=False):
+        tasks.choose()
 
 
 def ends() -> list[str]:
@@ -124,6 +130,31 @@ def test_messages_that_are_not_ours_settle_nothing(planned: Any, open_provider: 
     provider.says = (200, {}, provider.known["question"]["answer"]["body"])
     ask()
     assert ends() == ["uncertain", "uncertain"]
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_provider_is_asked_before_a_choice_is_made(name: str, planned: Any, open_provider: Open) -> None:
+    provider = broken_off(name, planned, open_provider)
+    body = provider.calls[0].body
+    (body if isinstance(body, list) else body["Messages"]).pop()
+
+    choose_twice()
+
+    assert sorted(ends()) == ["planned", "sent"]
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_silent_provider_holds_no_choice_up(
+    name: str, planned: Any, open_provider: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider = broken_off(name, planned, open_provider)
+    provider.says = "drop"
+
+    choose_twice()
+
+    assert ends() == ["planned", "planned"]
+    assert len(provider.questions) == 1
+    assert "cannot be asked" in caplog.text
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in QUESTIONS])

@@ -12,7 +12,7 @@ import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 
-from newsletters import sending, stuck, tasks
+from newsletters import choosing, postage, sending, stuck, tasks
 from newsletters.models import Bounce, Delivery, Heartbeat, Letter, Publication, Relay, Stop
 from newsletters.models.outgoing import State
 from tests.outbox import MONDAY, Send, message_id, row, token
@@ -268,11 +268,11 @@ def test_nothing_goes_again_when_its_day_is_over(doubtful: Any) -> None:
 def test_a_publication_may_choose_rather_twice(doubtful: Any, publication: Publication) -> None:
     soon, later = MONDAY + stuck.PATIENCE, MONDAY + stuck.PATIENCE + timedelta(seconds=1)
 
-    assert stuck.by_choice(later) == 0
+    assert choosing.by_choice(later) == 0
     Publication.objects.update(when_uncertain="twice")
-    assert stuck.by_choice(soon) == 0
+    assert choosing.by_choice(soon) == 0
     with time_machine.travel(later, tick=False):
-        tasks.tick()
+        tasks.choose()
 
     assert states(doubtful) == ["planned"] * 3
 
@@ -297,14 +297,25 @@ def test_it_says_why_something_is_overdue(sent: Send, publication: Publication) 
     assert not Stop.objects.standing().exists()
 
 
-def test_letters_are_settled_too(publication: Publication, tmp_path: Path) -> None:
-    from newsletters import postage
-
-    letter = Letter.objects.create(
+@pytest.fixture
+def letter(publication: Publication) -> Letter:
+    return Letter.objects.create(
         publication=publication, kind=Letter.Kind.WELCOME, cause="x", address="bob@example.com", language="fr",
         address_key="bob@example.com", due_at=MONDAY, try_at=MONDAY, late_until=MONDAY + timedelta(days=1),
         state=State.UNCERTAIN, handoff_at=MONDAY,
     )  # fmt: skip
+
+
+def test_letters_go_again_too(letter: Letter) -> None:
+    Publication.objects.update(when_uncertain="twice")
+
+    assert choosing.by_choice(NOON) == 1
+
+    letter.refresh_from_db()
+    assert letter.state == State.PLANNED
+
+
+def test_letters_are_settled_too(letter: Letter, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(taken(postage.message_id(letter), "ABCDEF0123"))
 
