@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import time_machine
 
-from newsletters import letters, sending, stuck
+from newsletters import choosing, letters, sending
 from newsletters.models import Alarm, Bounce, Delivery, Letter, Publication, Relay, Rest, Stop, Subscriber
 from newsletters.models.outgoing import State
 from newsletters.transports import parse
@@ -144,7 +144,7 @@ def test_what_a_provider_says_it_delivered_during_a_slow_call_is_not_sent_again(
     assert drain(stopping=told) == {"uncertain": 2}
 
     assert sorted(states().values()) == [(State.SENT, ""), (State.UNCERTAIN, "no reply")]
-    assert stuck.by_choice(MONDAY + timedelta(hours=1)) == 1
+    assert choosing.by_choice(MONDAY + timedelta(hours=1)) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
