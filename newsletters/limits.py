@@ -74,6 +74,9 @@ def windows(relay: Limited, now: datetime) -> list[Window]:
 
 
 def domain_windows(relay: Limited, domain: str) -> list[Window]:
+    """Return a domain's limits, of which there are none where no cap names it."""
+    if domain not in relay.domain_caps:
+        return []
     number, seconds = cap(relay.domain_caps[domain])
     return [_window(seconds, number, relay.letters_share)]
 

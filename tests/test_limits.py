@@ -301,6 +301,17 @@ def test_what_the_limits_kept_back_all_day_is_missed_for_that_reason(planned: An
     assert (states()[State.SENT], set(missed.values_list("reason", flat=True))) == (20, {"limit"})
 
 
+@pytest.mark.django_db
+def test_a_cap_that_is_taken_away_in_the_middle_of_a_send_holds_nobody_back() -> None:
+    as_known = relay(domain_caps={"gmail.example": "2/h"})
+    Relay.objects.update(domain_caps={})
+
+    taken = allowances.take(as_known, 5, MONDAY, domain="gmail.example")
+
+    assert taken is not None
+    assert taken.number == 5
+
+
 def test_it_forgets_what_has_left_every_window() -> None:
     assert timedelta(days=1) < allowances.REMEMBERED
 
