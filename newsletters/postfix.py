@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-OURS = re.compile(r"postfix[\w/-]*?/[\w-]+\[\d+\]: ")
-LINE = re.compile(r"postfix[\w/-]*?/([\w-]+)\[\d+\]: ([0-9A-Za-z]{6,25}): (.*)")
+OURS = re.compile(r"postfix[\w/-]*?/([\w-]+)\[\d+\]: ")
+LINE = re.compile(OURS.pattern + r"([0-9A-Za-z]{6,25}): (.*)")
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d)?)|([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d)")
 MESSAGE_ID = re.compile(r"message-id=<?([^@>\s]*)")
 END = re.compile(r"status=(sent|bounced|expired|deferred|undeliverable) \((.*)\)?$")
