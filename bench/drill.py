@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -47,7 +48,7 @@ class Count:
     fault: str = ""  # where one kind of fault had these days for itself
 
 
-class Drill:
+class Drill(ABC):
     """The grounds. A sender of its own kind says what a day is, who holds what, and when a day is over."""
 
     kind = ""
@@ -119,30 +120,35 @@ class Drill:
 
     # What a sender of a kind must say
 
+    @abstractmethod
     def prepare(self) -> None:
         """Make the tables, the readers and the text."""
 
+    @abstractmethod
     def plan(self) -> None:
         """Make the day's rows."""
 
+    @abstractmethod
     def open(self) -> int:
         """Return how many rows of the day have not ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pace(self) -> None:
         """Do what the clock does, twice a second."""
 
+    @abstractmethod
     def busy(self, aimed: bool) -> list[str]:
         """Return the workers that hold something; with `aimed`, those that have handed something over."""
-        raise NotImplementedError
 
-    def held(self, *names: str) -> tuple[int, int]:
+    @abstractmethod
+    def buried(self, *names: str) -> tuple[int, int]:
         """Return how many rows dead workers held before and after the hand-off, and let time pass for these."""
-        raise NotImplementedError
 
+    @abstractmethod
     def passed(self) -> None:
         """Let time pass for whatever was held when the database went down."""
 
+    @abstractmethod
     def close(self) -> None:
         """Compare the day with the mail server's record."""
 
@@ -235,15 +241,6 @@ class Drill:
         for _ in names:
             self.crew.start()
         return before + after, after
-
-    def buried(self, *names: str) -> tuple[int, int]:
-        """Wait until the database has noticed the death: what it was asked before may still be done."""
-        ask = "SELECT 1 FROM pg_stat_activity WHERE application_name = ANY(%s)"
-        until(lambda: not self.query(ask, list(names)))
-        before, after = self.held(*names)
-        self.count.doubt += after
-        self.count.bound += self.connections * len(names) * (after > 0)
-        return before, after
 
     def kill_all(self) -> bool:
         return self.dead(*list(self.crew.pids))[0] > 0

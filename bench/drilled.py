@@ -99,7 +99,17 @@ class Ours(Drill):
         )
         return sorted(name for (name,) in rows if name in self.crew.pids)
 
+    def buried(self, *names: str) -> tuple[int, int]:
+        """Wait until the database has noticed the death: what it was asked before may still be done."""
+        ask = "SELECT 1 FROM pg_stat_activity WHERE application_name = ANY(%s)"
+        until(lambda: not self.query(ask, list(names)))
+        before, after = self.held(*names)
+        self.count.doubt += after
+        self.count.bound += self.connections * len(names) * (after > 0)
+        return before, after
+
     def held(self, *names: str) -> tuple[int, int]:
+        """Return how many rows workers hold before and after the hand-off, and let their leases run out."""
         where = "owner IN (SELECT owner FROM drill_holder WHERE name = ANY(%s)) AND state IN ('leased', 'handoff')"
         rows = self.query(
             f"""UPDATE newsletters_delivery SET leased_until = clock_timestamp() - interval '1 second' WHERE {where}
@@ -275,6 +285,12 @@ class MarkAfterSend(Drill):
     def busy(self, aimed: bool) -> list[str]:
         rows = self.query("SELECT DISTINCT application_name FROM pg_stat_activity WHERE state = 'idle in transaction'")
         return sorted(name for (name,) in rows if name in self.crew.pids)
+
+    def pace(self) -> None:
+        """It puts nothing off."""
+
+    def passed(self) -> None:
+        """Its locks went down with the database."""
 
     def buried(self, *names: str) -> tuple[int, int]:
         # Its only trace was a lock, and it has gone with it.
