@@ -1,6 +1,5 @@
 """The other senders, and the message that all of them send: Postfix's smtp-source, and Django's SMTP backend."""
 
-import os
 import resource
 import shutil
 import subprocess
@@ -8,8 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from bench.ground import POSTFIX
+
 CONNECTIONS = 20
-POSTFIX = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/lib/postfix", "/usr/lib/postfix/sbin"])
 NAMES = "Nadia Élodie Bob Zoë Jean-Philippe Aïcha Ω 梅 Maud Léa".split()
 RENDERED: dict[str, str] = {}
 STYLE = "p { margin: 0 0 16px; font: 16px/24px Georgia, serif; } a { color: #0f5c46; } body { background: #fbf9f4; }"

@@ -24,10 +24,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import servers
+from bench.ground import POSTFIX
 from bench.others import (
     CONNECTIONS,
     NAMES,
-    POSTFIX,
     Measure,
     cpu,
     django_backend,

@@ -24,6 +24,8 @@ from django.conf import settings as django_settings
 from django.db import connection
 from django.utils import translation
 
+from bench.ground import POSTFIX
+
 # A file, as in real life: a database in memory knows no second writer.
 django_settings.DATABASES["default"].setdefault("TEST", {})
 if django_settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
@@ -132,3 +134,10 @@ def reader(publication: Publication) -> Reader:
         return made
 
     return make
+
+
+@pytest.fixture
+def smtp_sink() -> None:
+    """What drills and benches send to."""
+    if shutil.which("smtp-sink", path=POSTFIX) is None:
+        pytest.skip("no smtp-sink: apt-get install --no-install-recommends postfix")

@@ -1,5 +1,6 @@
 """The real commands in processes of their own, with a clean environment."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -23,6 +24,22 @@ def environment(data_dir: Path, **settings: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     return kept | {"PATH": path, "DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"} | settings
+
+
+def run_bench(name: str, place: Path, *arguments: str) -> list[dict[str, Any]]:
+    """Run a bench, which must find nothing wrong, and return its lines."""
+    found = place / "found.json"
+    run = subprocess.run(
+        [sys.executable, f"bench/{name}.py", *arguments, "--json", str(found)],
+        cwd=ROOT,
+        env=environment(place),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return [json.loads(line) for line in found.read_text().splitlines()]
 
 
 def manage(data_dir: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":

@@ -1,9 +1,5 @@
 """The drill in small: real workers, a real broker, PostgreSQL and mail server, and what breaks them."""
 
-import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +7,7 @@ import pytest
 
 from bench.drilled import Ours
 from bench.faults import ROWS
-from bench.ground import POSTFIX
-from tests.processes import ROOT, environment
+from tests.processes import run_bench
 
 # Starts servers of its own; one of the two runs is enough.
 pytestmark = [pytest.mark.postgresql, pytest.mark.timeout(300)]
@@ -21,23 +16,10 @@ HARM = ("doubled", "lost", "settled_doubled", "settled_lost", "settled_uncertain
 
 
 def drilled(place: Path, *options: str) -> list[dict[str, Any]]:
-    """Run the drill, which must find nothing wrong, and return its lines."""
-    if shutil.which("smtp-sink", path=POSTFIX) is None:
-        pytest.skip("no smtp-sink: apt-get install --no-install-recommends postfix")
-    found = place / "found.json"
-    run = subprocess.run(
-        [sys.executable, "bench/faults.py", "--readers", "200", "--seed", "3", *options, "--json", str(found)],
-        cwd=ROOT,
-        env=environment(place),
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return [json.loads(line) for line in found.read_text().splitlines()]
+    return run_bench("faults", place, "--readers", "200", "--seed", "3", *options)
 
 
+@pytest.mark.usefixtures("smtp_sink")
 def test_under_fire_nothing_is_doubled_and_nothing_lost(tmp_path: Path) -> None:
     (ours,) = drilled(tmp_path, "--kills", "6", "--cases", "ours")
 
@@ -46,6 +28,7 @@ def test_under_fire_nothing_is_doubled_and_nothing_lost(tmp_path: Path) -> None:
     assert {"kill", *Ours.FAULTS} <= ours["landed"].keys()
 
 
+@pytest.mark.usefixtures("smtp_sink")
 def test_each_kind_of_fault_by_itself_doubles_and_loses_nothing(tmp_path: Path) -> None:
     lines = drilled(tmp_path, "--each", "1")
 

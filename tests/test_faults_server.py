@@ -1,7 +1,6 @@
 """What Postfix's smtp-sink can do to a sender, one misbehaviour after another."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,10 +20,8 @@ READERS = 6
 
 
 @pytest.fixture
-def sink(settings: Any, tmp_path: Path) -> Iterator[Sink]:
+def sink(smtp_sink: None, settings: Any, tmp_path: Path) -> Iterator[Sink]:
     """Return what starts an smtp-sink with these options, and gives the folder of its record."""
-    if shutil.which("smtp-sink", path=ground.POSTFIX) is None:
-        pytest.skip("no smtp-sink: apt-get install --no-install-recommends postfix")
     # The server's own user writes there.
     place = tmp_path
     while os.geteuid() == 0 and place != place.parent and place.name != "tmp":
